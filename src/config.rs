@@ -34,6 +34,7 @@ mod store;
 mod trust;
 mod volume;
 mod whole;
+mod window;
 mod written;
 
 pub use self::encryption::EncryptionTable;

@@ -169,6 +169,20 @@ pub enum Event {
         /// The step and the cause, one line.
         why: String,
     },
+    /// The backup of a source failed for a reason that may pass, and is tried again at the end of the run.
+    SourcePostponed {
+        /// The source.
+        source: SourceName,
+        /// The step and the cause, one line.
+        why: String,
+    },
+    /// An event of one of several sources that are backed up at the same time.
+    Of {
+        /// The source.
+        source: SourceName,
+        /// Its event, which is none of a run and no other of this kind.
+        event: Box<Event>,
+    },
     /// A run over several sources ended.
     RunFinished {
         /// Notice: success. Warning: there were problems. Error: the run or a source failed.
@@ -198,6 +212,28 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn on_event(&self, _: &Event) {}
+}
+
+/// Forwards each event as one of this source.
+pub(crate) struct OfSource {
+    next: std::sync::Arc<dyn Observer>,
+    source: SourceName,
+}
+
+impl OfSource {
+    pub(crate) fn new(next: std::sync::Arc<dyn Observer>, source: SourceName) -> Self {
+        Self { next, source }
+    }
+}
+
+impl Observer for OfSource {
+    fn on_event(&self, event: &Event) {
+        self.next.on_event(&Event::Of { source: self.source.clone(), event: Box::new(event.clone()) });
+    }
+
+    fn unheard(&self) -> u64 {
+        self.next.unheard()
+    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ use super::night_args::{
     AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, NotifyCommand, ProtectArgs, PruneArgs, ReportArgs,
     RunArgs, StatusArgs,
 };
-use super::output::{JSON_FORMAT, after_printing, print, print_as_it_is, print_in_time, print_json, shown_error};
+use super::output::{
+    JSON_FORMAT, after_printing, print, print_as_it_is, print_in_time, print_json, shown_error, with_format,
+};
 use super::place::{self, UsageError, Where};
 use super::progress::{Progress, Verbosity};
 use super::remove;
@@ -245,7 +247,9 @@ fn shown_status(args: &StatusArgs) -> u8 {
         // Monitoring systems read standard output; other programs expect JSON if they asked for it.
         let _ = if args.json {
             let reasons = json!([{ "level": "UNKNOWN", "what": what }]);
-            print_json(&json!({ "level": "UNKNOWN", "reasons": reasons, "last_run": null, "volumes": [] }))
+            print_json(&json!({
+                "format": JSON_FORMAT, "level": "UNKNOWN", "reasons": reasons, "last_run": null, "room": null, "volumes": [],
+            }))
         } else {
             print(&format!("VOLBAK UNKNOWN - {what}\n"))
         };
@@ -265,7 +269,7 @@ fn shown_status(args: &StatusArgs) -> u8 {
         Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
     };
     let text = || if args.nagios { status.nagios(limits) } else { status.text() };
-    let printed = if args.json { print_json(&status) } else { print(&text()) };
+    let printed = if args.json { with_format(&status).and_then(|json| print_json(&json)) } else { print(&text()) };
     printed.map_or(UNKNOWN, |()| status.level.status())
 }
 
@@ -362,7 +366,7 @@ fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
     let findings = examine(&config, &SystemCommands, SystemClock.now());
     if args.json {
-        print_json(&json!({ "findings": findings }))?;
+        print_json(&json!({ "format": JSON_FORMAT, "findings": findings }))?;
     } else {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         print(&format!("{}\n", lines.join("\n")))?;

@@ -63,6 +63,13 @@ pub(crate) fn print_as_it_is(text: &str) -> Result<(), OutputError> {
     }
 }
 
+/// A value as JSON, with the number of the format that docs/json.md promises.
+pub(crate) fn with_format(value: &impl Serialize) -> Result<serde_json::Value, OutputError> {
+    let mut json = serde_json::to_value(value).map_err(io::Error::from)?;
+    json["format"] = JSON_FORMAT.into();
+    Ok(json)
+}
+
 /// As [`print`], a value as JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
     let mut text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;

@@ -10,12 +10,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use volbak::events::{Event, Observer, Problem, Severity, SourceName};
 use volbak::log::{Kind, Line, Severity as Level, Value};
 use volbak::shown;
-use volbak::units::ByteLen;
 
 mod bar;
+mod state;
 
 use super::log::{self, LogForm};
-use bar::{Done, Turn, bar_line};
+use bar::{Done, bar_line};
+use state::{All, Run, State, in_all, left, progress_line};
 
 /// Width of a terminal that does not report it.
 const COLUMNS: u16 = 80;
@@ -76,64 +77,7 @@ pub(crate) fn begin<C: CommandFactory>(asked: ProgressForm, log_form: Option<Log
 pub(crate) struct Progress {
     verbosity: Verbosity,
     bar: Option<ProgressBar>,
-    state: Mutex<(Run, State)>,
-}
-
-/// A run over several sources.
-struct Run {
-    sources: u64,
-    /// Number of finished and failed sources.
-    finished: u64,
-    /// Estimate of the bytes to read from all sources; 0 if unknown.
-    expected_bytes: u64,
-    /// Bytes read from the finished and failed sources.
-    read_bytes: u64,
-    started: Instant,
-}
-
-impl Run {
-    fn of(sources: u64, expected_bytes: u64) -> Self {
-        Self { sources, finished: 0, expected_bytes, read_bytes: 0, started: Instant::now() }
-    }
-
-    fn place(&self) -> Turn {
-        Turn { number: (self.finished + 1).min(self.sources), sources: self.sources }
-    }
-}
-
-struct State {
-    /// The current source.
-    source: Option<SourceName>,
-    step: String,
-    done: Done,
-    started: Instant,
-    /// Number of problems that this verbosity shows: warnings and notices, and, separately, errors.
-    lesser: u64,
-    errors: u64,
-    last_line: Instant,
-}
-
-impl State {
-    fn of(source: Option<SourceName>) -> Self {
-        let (step, now) = (String::new(), Instant::now());
-        Self { source, step, done: Done::default(), started: now, lesser: 0, errors: 0, last_line: now }
-    }
-
-    /// The line with the number of problems that were not shown.
-    fn more_problems(&self) -> Option<Line> {
-        let over = |count: u64| count.saturating_sub(MAX_SHOWN_PROBLEMS);
-        let more = over(self.lesser) + over(self.errors);
-        let severity = if over(self.errors) > 0 { Level::Error } else { Level::Warning };
-        (more > 0).then(|| {
-            let line = Line::new(severity, Kind::Problem, format!("{}and {more} more problems", self.prefix()));
-            line.about(self.source.clone()).with("more", Value::Number(more))
-        })
-    }
-
-    /// The beginning of a line: the current source, if any.
-    fn prefix(&self) -> String {
-        self.source.as_ref().map_or_else(String::new, |source| format!("{}: ", source.shown))
-    }
+    state: Mutex<All>,
 }
 
 impl Progress {
@@ -148,12 +92,12 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { verbosity, bar, state: Mutex::new((Run::of(0, 0), State::of(None))) }
+        Self { verbosity, bar, state: Mutex::new(All::new()) }
     }
 
     /// Removes the bar, so that results can be printed, and reports the number of problems that were not shown.
     pub(crate) fn done(&self) {
-        self.tell_more(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).1);
+        self.tell_more(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).alone);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -180,20 +124,34 @@ impl Progress {
     }
 
     /// Updates the bar at a terminal.
-    fn show(&self, run: &Run, state: &State) {
+    fn show(&self, all: &All) {
         let Some(bar) = &self.bar else { return };
         let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
         let columns = size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(COLUMNS);
         // The spinner takes two columns, and some terminals wrap after the last column.
         let columns = usize::from(columns).saturating_sub(3);
-        let left = left(run, state);
-        let source = state.source.as_ref().map_or("", |source| &source.shown);
-        let (source, step) = (shown::text(source), shown::text(&state.step));
-        bar.set_message(bar_line(run.place(), &source, &step, state.done, left, columns));
+        let run = &all.run;
+        let line = match all.together.values().next() {
+            // Of several, the progress of the whole run is shown.
+            Some(first) if all.together.len() > 1 => {
+                let names: Vec<String> = all.together.keys().map(|name| shown::text(name)).collect();
+                let done = in_all(run, &all.alone, all.together());
+                let left = done.left(run.started.elapsed());
+                bar_line(first.place(run), &names.join(", "), "", done, left, columns)
+            }
+            only => {
+                let state = only.unwrap_or(&all.alone);
+                let left = left(run, state, Done::default());
+                let source = state.source.as_ref().map_or("", |source| &source.shown);
+                let (source, step) = (shown::text(source), shown::text(&state.step));
+                bar_line(state.place(run), &source, &step, state.done, left, columns)
+            }
+        };
+        bar.set_message(line);
     }
 
     /// Writes a progress line now and then, for programs more often, or without a terminal.
-    fn now_and_then(&self, run: &Run, state: &mut State) {
+    fn now_and_then(&self, run: &Run, state: &mut State, others: Done) {
         let (is_wanted, interval) = match form() {
             ProgressForm::Json => (true, JSON_LINE_EVERY),
             ProgressForm::Auto => (self.has_all_lines() && self.verbosity > Verbosity::Quiet, LINE_EVERY),
@@ -201,56 +159,9 @@ impl Progress {
         };
         if is_wanted && state.last_line.elapsed() >= interval {
             state.last_line = Instant::now();
-            self.line(progress_line(run, state));
+            self.line(progress_line(run, state, others));
         }
     }
-}
-
-/// The time left for the run, or for this source if the run has no estimate.
-fn left(run: &Run, state: &State) -> Option<Duration> {
-    if run.expected_bytes > 0 {
-        in_all(run, state).left(run.started.elapsed())
-    } else {
-        state.done.left(state.started.elapsed())
-    }
-}
-
-/// Progress on all sources of a run.
-fn in_all(run: &Run, state: &State) -> Done {
-    let rest = state.done.expected_bytes.max(state.done.read_bytes);
-    Done {
-        read_bytes: run.read_bytes.saturating_add(state.done.read_bytes),
-        expected_bytes: run.expected_bytes.max(run.read_bytes.saturating_add(rest)),
-    }
-}
-
-fn progress_line(run: &Run, state: &State) -> Line {
-    let (done, place) = (state.done, run.place());
-    let read = ByteLen(done.read_bytes);
-    let about = if done.expected_bytes >= done.read_bytes {
-        format!(" of about {}", ByteLen(done.expected_bytes))
-    } else {
-        String::new()
-    };
-    let mut line = Line::new(Level::Info, Kind::Progress, format!("{}read {read}{about}", state.prefix()))
-        .with("read_bytes", Value::Number(done.read_bytes))
-        .with("expected_bytes", Value::Number(done.expected_bytes));
-    if !state.step.is_empty() {
-        line = line.with("step", Value::Text(state.step.clone()));
-    }
-    if place.sources > 0 {
-        line = line.with("number", Value::Number(place.number)).with("of", Value::Number(place.sources));
-    }
-    if run.expected_bytes > 0 {
-        let all = in_all(run, state);
-        line = line
-            .with("run_read_bytes", Value::Number(all.read_bytes))
-            .with("run_expected_bytes", Value::Number(all.expected_bytes));
-    }
-    if let Some(left) = left(run, state) {
-        line = line.with("seconds_left", Value::Number(left.as_secs()));
-    }
-    line.about(state.source.clone())
 }
 
 impl Progress {
@@ -279,22 +190,41 @@ impl Observer for Progress {
     }
 
     fn on_event(&self, event: &Event) {
-        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (run, state) = &mut *guard;
-        let said = match event {
+        let mut all = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (event, of) = match event {
+            Event::Of { source, event } => (&**event, Some(source)),
+            event => (event, None),
+        };
+        let mut taken = all.take(of, matches!(event, Event::SourceStarted { .. }));
+        let others = all.together();
+        let state = &mut taken.state;
+        let said = self.said(event, &mut all.run, state, others);
+        if let Some((_, mut line)) = said.filter(|(level, _)| *level <= self.verbosity) {
+            line.source = line.source.or_else(|| state.source.clone()).or_else(|| of.cloned());
+            self.line(line);
+        }
+        all.put_back(taken);
+        self.show(&all);
+    }
+}
+
+impl Progress {
+    /// Notes an event, and returns the line that it makes.
+    fn said(&self, event: &Event, run: &mut Run, state: &mut State, others: Done) -> Option<(Verbosity, Line)> {
+        match event {
             Event::RunStarted { sources, bytes } => {
                 *run = Run::of(*sources, *bytes);
                 None
             }
             Event::SourceStarted { source } => {
                 self.tell_more(state);
-                *state = State::of(Some(source.clone()));
+                *state = State { number: state.number, ..State::of(Some(source.clone())) };
                 if let Some(bar) = &self.bar {
                     // Results printed between two sources removed the bar.
                     bar.reset();
                     bar.enable_steady_tick(TICK);
                 }
-                let place = run.place();
+                let place = state.place(run);
                 let is_said = log::has_fields() || (self.bar.is_none() && place.sources > 1);
                 is_said.then(|| {
                     let text = format!("{}volume {} of {}", state.prefix(), place.number, place.sources.max(1));
@@ -316,7 +246,7 @@ impl Observer for Progress {
             }
             Event::Read { bytes } | Event::Carried { bytes } => {
                 state.done.read_bytes = state.done.read_bytes.saturating_add(*bytes);
-                self.now_and_then(run, state);
+                self.now_and_then(run, state, others);
                 None
             }
             Event::SnapshotFill { snapshot, percent } => {
@@ -335,6 +265,15 @@ impl Observer for Progress {
                 let line = Line::new(Level::Error, Kind::VolumeFailed, text).about(Some(source.clone()));
                 Some((Verbosity::Quiet, line.with("what", Value::Text(why.clone()))))
             }
+            Event::SourcePostponed { source, why } => {
+                self.tell_more(state);
+                *state = State::of(None);
+                let text = format!("{}: it failed, and is tried again at the end of the run: {why}", source.shown);
+                let line = Line::new(Level::Notice, Kind::Problem, text).about(Some(source.clone()));
+                Some((Verbosity::Normal, line.with("what", Value::Text(why.clone()))))
+            }
+            // Another one within is none.
+            Event::Of { .. } => None,
             Event::RunFinished { severity, outcome, figures } => {
                 let verbosity = if *severity == Severity::Notice { Verbosity::Normal } else { Verbosity::Quiet };
                 let line = Line::new((*severity).into(), Kind::Summary, outcome.clone());
@@ -356,12 +295,7 @@ impl Observer for Progress {
                 let line = Line::new(severity, Kind::VolumeFinished, text).about(Some(source.clone()));
                 log::has_fields().then_some((verbosity, line))
             }
-        };
-        if let Some((_, mut line)) = said.filter(|(level, _)| *level <= self.verbosity) {
-            line.source = line.source.or_else(|| state.source.clone());
-            self.line(line);
         }
-        self.show(run, state);
     }
 }
 

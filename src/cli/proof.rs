@@ -23,7 +23,7 @@ use volbak::units::ByteLen;
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
 use super::of_volume::VolumeArgs;
-use super::output::{Output, after_printing, print, print_json};
+use super::output::{Output, after_printing, print, print_json, with_format};
 use super::place::Where;
 use super::progress::{Progress, Verbosity};
 #[cfg(feature = "openstack")]
@@ -218,11 +218,11 @@ fn restore_files(
         let found = dry_run(files, &options, &progress).with_context(|| files.stem().to_owned())?;
         progress.done();
         if args.json {
-            print_json(&found)?;
+            print_json(&with_format(&found)?)?;
         } else {
             print(&shown_dry_run(&found, &options))?;
         }
-        let well = found.unreadable == 0 && found.merged.is_empty();
+        let well = found.unreadable == 0 && found.merged.is_empty() && found.lacking_bytes() == 0;
         return Ok(if well { ExitClass::Well } else { ExitClass::WithProblems });
     }
     let report = restore::restore(files, &options, &progress).with_context(|| files.stem().to_owned())?;
@@ -253,6 +253,21 @@ fn restore_files(
 fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
     let (entries, bytes) = (found.entries, ByteLen(found.data_bytes));
     let mut text = format!("{}: {entries} entries with {bytes} would be restored\n", options.to.display());
+    let needed = ByteLen(found.needed_bytes);
+    match (found.available_bytes, found.lacking_bytes()) {
+        (None, _) => text.push_str(&format!("  about {needed} would be written\n")),
+        (Some(available), 0) => {
+            text.push_str(&format!(
+                "  about {needed} would be written, and the target has {} left\n",
+                ByteLen(available)
+            ));
+        }
+        (Some(available), lacking) => text.push_str(&format!(
+            "  NO ROOM: about {needed} would be written, and the target has {} left: {} too little\n",
+            ByteLen(available),
+            ByteLen(lacking)
+        )),
+    }
     if found.devices > 0 && !options.devices {
         text.push_str(&format!("  {} devices would be left out; --devices creates them\n", found.devices));
     }

@@ -17,7 +17,7 @@ use super::section::Section;
 use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
-use super::{copy, dumps, encryption, fleet, group, mail, notify, openstack, store};
+use super::{copy, dumps, encryption, fleet, group, mail, notify, openstack, store, window};
 use crate::archive::kind::{BackupMode, Compression};
 use crate::report::{CheckLevel, Style};
 use crate::shown;
@@ -90,6 +90,12 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         exclude: patterns(&top, "exclude").unwrap_or(usual.exclude),
         require_mount: top.boolean("require_mount").unwrap_or(usual.require_mount),
         max_run: top.hours("max_run_hours", 168),
+        jobs: count(&top, "jobs", 64).unwrap_or(usual.jobs),
+        jobs_per_group: count(&top, "jobs_per_group", 64).unwrap_or(usual.jobs_per_group),
+        retry_pause: top
+            .number("retry_pause_seconds", 0, 3600)
+            .map_or(usual.retry_pause, |seconds| Duration::from_secs(u64::from(seconds))),
+        window: window::read(&top),
         max_volume: top.hours("max_volume_hours", 168),
         max_volume_size: bytes(&top, "max_volume_size"),
         nice: top.number("nice", 0, 19),
@@ -116,6 +122,10 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         retention,
         email_recipient,
     }
+}
+
+fn count(section: &Section<'_>, key: &'static str, highest: i64) -> Option<usize> {
+    section.number(key, 1, highest).and_then(|count| usize::try_from(count).ok())
 }
 
 fn snapshot(top: &Section<'_>, section: &Section<'_>) -> FreezeOptions {

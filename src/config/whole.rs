@@ -15,6 +15,7 @@ use super::options::{
 use super::pattern::Pattern;
 use super::store::StoreOptions;
 use super::volume::VolumeException;
+use super::window::Window;
 use crate::archive::kind::BackupMode;
 use crate::mail::Settings;
 use crate::notify::NotifyOptions;
@@ -52,6 +53,14 @@ pub struct Config {
     pub require_mount: bool,
     /// No further volume is started after this time; `None` means no limit.
     pub max_run: Option<Duration>,
+    /// The number of volumes that are backed up at the same time.
+    pub(crate) jobs: usize,
+    /// How many of them may be in the same volume group.
+    pub(crate) jobs_per_group: usize,
+    /// The time between a failure that may pass and the second attempt.
+    pub(crate) retry_pause: Duration,
+    /// The time of day in which volumes are begun.
+    pub(crate) window: Window,
     /// The maximum duration of one volume's backup; `None` means no limit except the run's.
     pub max_volume: Option<Duration>,
     /// The maximum length of a volume's archive before compression; `None` means no limit.
@@ -121,6 +130,10 @@ impl Default for Config {
             exclude: Vec::new(),
             require_mount: true,
             max_run: None,
+            jobs: 1,
+            jobs_per_group: 1,
+            retry_pause: Duration::from_secs(60),
+            window: Window::default(),
             max_volume: None,
             max_volume_size: None,
             nice: None,

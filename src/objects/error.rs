@@ -123,6 +123,17 @@ impl ObjectError {
     }
 }
 
+impl ObjectError {
+    /// Whether the same request may succeed in some minutes.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } | Self::Deadline { .. } => true,
+            Self::Status { status, .. } => matches!(status, 429 | 500..=599),
+            _ => false,
+        }
+    }
+}
+
 /// What to do about an error.
 pub(super) fn hint(status: u16, code: &str) -> &'static str {
     match (status, code) {

@@ -117,6 +117,12 @@ pub struct VolumeReport {
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<bool>,
+    /// Why its first attempt in this run failed, if there was a second one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<String>,
+    /// Whether it was not started because the time for the run, or of the day, was over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_time: bool,
     /// The new backup's manifest, where all problems are listed.
     pub manifest: Option<String>,
     /// Its problems. Notices are counted, but not shown.
@@ -248,6 +254,8 @@ impl VolumeReport {
             archive_bytes: None,
             entries: None,
             whole: None,
+            first_failure: None,
+            out_of_time: false,
             manifest: None,
             problems: Vec::new(),
             snapshot_peak_percent: None,

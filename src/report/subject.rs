@@ -17,6 +17,12 @@ pub(super) fn subject(report: &RunReport) -> String {
         RunVerdict::Good => format!("volbak {host}: {done} of {all} volumes backed up in {took}"),
         RunVerdict::Problems => format!("volbak {host}: PROBLEMS, {done} of {all} volumes backed up in {took}"),
         RunVerdict::Failed if failed == 0 => format!("volbak {host}: FAILED{why}"),
-        RunVerdict::Failed => format!("volbak {host}: FAILED {failed} of {all} volumes{why}"),
+        RunVerdict::Failed => {
+            let late = match report.volumes.iter().filter(|volume| volume.out_of_time).count() {
+                0 => String::new(),
+                late => format!(", {late} not backed up in time"),
+            };
+            format!("volbak {host}: FAILED {failed} of {all} volumes{late}{why}")
+        }
     }
 }

@@ -56,6 +56,17 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
         }
         text.push('\n');
     }
+    let twice: Vec<(&str, &str)> = report
+        .volumes
+        .iter()
+        .filter_map(|volume| Some((volume.name.as_str(), volume.first_failure.as_deref()?)))
+        .collect();
+    if !twice.is_empty() {
+        text.push_str("\nTried twice...\n");
+        for (volume, why) in twice {
+            let _ = writeln!(text, "  - {}: at first it failed, {}", shown::text(volume), shown::text(why));
+        }
+    }
     let named: Vec<(&str, &str)> =
         report.volumes.iter().filter_map(|volume| Some((volume.name.as_str(), volume.cloud.as_deref()?))).collect();
     if !named.is_empty() {

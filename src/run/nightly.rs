@@ -13,7 +13,7 @@ use super::backup::BackupWorld;
 use super::cloud::night::NightCloud;
 use super::collect::{Collector, tell};
 use super::notices::Notices;
-use super::{begun, catalogue, priority, reports, status};
+use super::{begun, catalogue, priority, reports, status, throttle};
 use crate::config::Config;
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
@@ -33,10 +33,13 @@ mod error;
 mod fullest;
 mod gone;
 mod groups;
+mod jobs;
 mod limits;
 mod night;
 mod order;
+mod passing;
 mod recheck;
+mod round;
 mod select;
 mod set_end;
 mod sets;
@@ -128,7 +131,19 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
             tell(&*collector, Severity::Warning, "run".to_owned(), with_causes(&error));
         }
         let cloud = NightCloud::begin(config, started);
-        let night = Night { config, options, world, destination, collector: &collector, began, cloud: &cloud };
+        let read_rate = config.read_rate_limit.map(throttle::rate);
+        let night = Night {
+            config,
+            options,
+            world,
+            destination,
+            collector: &collector,
+            began,
+            started,
+            cloud: &cloud,
+            read_rate: read_rate.as_ref(),
+            at_once: 1,
+        };
         existing = night.work(&mut report).inspect_err(|_| {
             // The caller gets the original error.
             let _ = begun::clear(destination);

@@ -15,22 +15,32 @@ const BURST: Duration = Duration::from_secs(1);
 
 /// Wraps `observer` to limit the rate to `rate` bytes per second, if it is set.
 pub fn throttled(observer: Arc<dyn Observer>, rate: Option<u64>, cancel: &Cancel) -> Arc<dyn Observer> {
+    limited(observer, rate.map(self::rate).as_ref(), cancel)
+}
+
+/// The limit of all observers that share it.
+pub(super) fn rate(bytes_per_second: u64) -> Arc<Rate> {
+    Arc::new(Rate::new(bytes_per_second, BURST))
+}
+
+/// As [`throttled`], with a limit that other observers may share.
+pub(super) fn limited(observer: Arc<dyn Observer>, rate: Option<&Arc<Rate>>, cancel: &Cancel) -> Arc<dyn Observer> {
     match rate {
         None => observer,
-        Some(rate) => Arc::new(Throttle::new(observer, rate, cancel.clone())),
+        Some(rate) => Arc::new(Throttle::new(observer, Arc::clone(rate), cancel.clone())),
     }
 }
 
 /// Forwards events, and delays readers that exceed the rate.
 pub(super) struct Throttle {
     next: Arc<dyn Observer>,
-    rate: Rate,
+    rate: Arc<Rate>,
     cancel: Cancel,
 }
 
 impl Throttle {
-    pub(super) fn new(next: Arc<dyn Observer>, bytes_per_second: u64, cancel: Cancel) -> Self {
-        Self { next, rate: Rate::new(bytes_per_second, BURST), cancel }
+    pub(super) fn new(next: Arc<dyn Observer>, rate: Arc<Rate>, cancel: Cancel) -> Self {
+        Self { next, rate, cancel }
     }
 }
 
@@ -54,13 +64,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::Throttle;
+    use super::{Throttle, rate};
     use crate::events::{Event, Observer, Silent};
     use crate::outside::Cancel;
 
     #[test]
     fn reading_takes_as_long_as_the_rate_says() {
-        let throttle = Throttle::new(Arc::new(Silent), 10 << 20, Cancel::default());
+        let throttle = Throttle::new(Arc::new(Silent), rate(10 << 20), Cancel::default());
         let started = Instant::now();
         for _ in 0..6 {
             throttle.on_event(&Event::Read { bytes: 1 << 20 });
@@ -70,8 +80,25 @@ mod tests {
     }
 
     #[test]
+    fn readers_that_share_a_rate_are_limited_together() {
+        let shared = rate(10 << 20);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let throttle = Throttle::new(Arc::new(Silent), Arc::clone(&shared), Cancel::default());
+                    for _ in 0..3 {
+                        throttle.on_event(&Event::Read { bytes: 1 << 20 });
+                    }
+                });
+            }
+        });
+        assert!(started.elapsed() >= Duration::from_millis(590), "{:?}", started.elapsed());
+    }
+
+    #[test]
     fn a_pause_is_made_up_for_within_bounds() {
-        let throttle = Throttle::new(Arc::new(Silent), 100, Cancel::default());
+        let throttle = Throttle::new(Arc::new(Silent), rate(100), Cancel::default());
         let later = Instant::now() + Duration::from_secs(60);
         assert!(throttle.rate.due_after(100, later) <= later, "one second's worth is free");
         assert!(throttle.rate.due_after(100, later) > later + Duration::from_millis(900));
@@ -82,7 +109,7 @@ mod tests {
         let cancel = Cancel::default();
         cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
         let started = Instant::now();
-        Throttle::new(Arc::new(Silent), 1, cancel).on_event(&Event::Read { bytes: 1 << 30 });
+        Throttle::new(Arc::new(Silent), rate(1), cancel).on_event(&Event::Read { bytes: 1 << 30 });
         assert!(started.elapsed() < Duration::from_secs(60));
     }
 }

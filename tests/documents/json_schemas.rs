@@ -69,6 +69,67 @@ fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
 }
 
 #[test]
+fn what_verbs_of_an_operator_print_is_what_the_schemas_say() {
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    host.set_broken("volume-2", true);
+    assert_eq!(host.verb(&["run"]).status, 1);
+    let did = host.verb(&["status", "--json"]);
+    let status = described(&did, "status");
+    assert_eq!((did.status, &status["level"], &status["format"]), (2, &"CRITICAL".into(), &1.into()));
+    assert_eq!(status["volumes"].as_array().unwrap().len(), 2, "{status}");
+    let archive = format!("{}.tar.gz", status_stem(&host));
+    let archive = host.at("backups/volume-1").join(archive);
+    let verified = host.volbak(&["verify", archive.to_str().unwrap()]);
+    assert_eq!(verified.status, 0, "{verified:?}");
+    let status = described(&host.verb(&["status", "--json"]), "status");
+    assert_eq!(status["volumes"][0]["last_verification"]["level"], "full", "{status}");
+    let doctor = described(&host.verb(&["doctor", "--json"]), "doctor");
+    assert!(doctor["findings"].as_array().unwrap().len() > 5, "{doctor}");
+
+    let to = host.at("to");
+    let files = ["restore", archive.to_str().unwrap(), "--to", to.to_str().unwrap(), "--dry-run"];
+    let planned = described(&host.volbak(&[&files[..], &["--json"]].concat()), "restore-dry-run");
+    assert!(planned["entries"].as_u64() > Some(20) && !to.exists(), "{planned}");
+    // Twenty files of some kilobytes: the room that they take is counted in blocks.
+    let (data, needed) = (planned["data_bytes"].as_u64().unwrap(), planned["needed_bytes"].as_u64().unwrap());
+    assert!(needed >= data && needed.is_multiple_of(4096), "{planned}");
+    let image = host.at("restored.img");
+    let disk = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap(), "--dry-run", "--json"];
+    let planned = described(&host.volbak(&disk), "restore-disk-dry-run");
+    assert_eq!((planned["plan"]["source_bytes"].as_u64(), image.exists()), (Some(8 << 20), false), "{planned}");
+
+    // The same onto a filesystem that is too small.
+    let small = host.at("small");
+    fs::create_dir(&small).unwrap();
+    sh(&format!("mount -t tmpfs -o size=8k tmpfs {}", quoted(&small)));
+    let below = small.join("new/below");
+    let did = host.volbak(&["restore", archive.to_str().unwrap(), "--to", below.to_str().unwrap(), "--dry-run"]);
+    let json =
+        host.volbak(&["restore", archive.to_str().unwrap(), "--to", below.to_str().unwrap(), "--dry-run", "--json"]);
+    sh(&format!("umount {}", quoted(&small)));
+    assert!(
+        did.status == 3 && did.stdout.contains("NO ROOM: about ") && did.stdout.contains(" too little\n"),
+        "{did:?}"
+    );
+    let planned = described(&json, "restore-dry-run");
+    assert!(planned["available_bytes"].as_u64() <= Some(8192), "{planned}");
+
+    // A destination that is away is UNKNOWN, and described as well.
+    fs::rename(host.at("backups"), host.at("away")).unwrap();
+    let did = host.verb(&["status", "--json"]);
+    assert_eq!((did.status, &described(&did, "status")["level"]), (3, &"UNKNOWN".into()));
+}
+
+/// The stem of the only backup of volume-1.
+fn status_stem(host: &Host) -> String {
+    let entries = fs::read_dir(host.at("backups/volume-1")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.strip_suffix(".manifest.json").map(str::to_owned)).next().unwrap()
+}
+
+#[test]
 fn log_lines_and_progress_are_what_the_schema_says() {
     let host = Host::new("");
     let files = tempfile::tempdir().unwrap();

@@ -379,7 +379,10 @@ fn nights_that_go_wrong() {
     let said = both_outputs(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert_eq!(
-        said.matches("FAILED after 0 h 0 m and 0 seconds. not started: the run reached its limit").count(),
+        said.matches(
+            "FAILED after 0 h 0 m and 0 seconds. not started: not backed up in time: the run reached its limit"
+        )
+        .count(),
         2,
         "{said}"
     );

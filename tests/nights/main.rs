@@ -9,6 +9,7 @@ mod expected;
 mod fleet;
 mod heard;
 mod host_settings;
+mod jobs;
 mod log_lines;
 mod mail;
 mod notify;

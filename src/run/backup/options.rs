@@ -71,7 +71,7 @@ impl BackupOptions {
     }
 
     /// The number of compression threads.
-    pub(super) fn threads(&self) -> usize {
+    pub(in crate::run) fn threads(&self) -> usize {
         let wanted = self.archive.threads.and_then(|threads| usize::try_from(threads).ok());
         wanted.unwrap_or_else(processors)
     }

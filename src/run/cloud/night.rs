@@ -1,7 +1,7 @@
 //! The cloud during a night: it is asked on a thread of its own, so that a cloud that is down or slow holds nothing up.
 
-use std::cell::{OnceCell, RefCell};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,12 +29,12 @@ type Answer = Result<Taken, String>;
 /// The cloud, as asked by a run.
 pub(crate) struct NightCloud {
     /// `None` without `[openstack]`.
-    asked: Option<Receiver<Answer>>,
+    asked: Option<Mutex<Receiver<Answer>>>,
     until: Instant,
-    answer: RefCell<Option<Answer>>,
+    answer: Mutex<Option<Answer>>,
     /// The newest map from an earlier run, read when there is no answer.
-    saved: OnceCell<Option<CloudMap>>,
-    deciding: OnceCell<DecidingMap>,
+    saved: OnceLock<Option<CloudMap>>,
+    deciding: OnceLock<DecidingMap>,
 }
 
 impl NightCloud {
@@ -53,17 +53,21 @@ impl NightCloud {
             if let Err(error) = spawned {
                 answer = Some(Err(format!("no thread could be started: {error}")));
             }
-            receiver
+            Mutex::new(receiver)
         });
-        Self { asked, until, answer: RefCell::new(answer), saved: OnceCell::new(), deciding: OnceCell::new() }
+        Self { asked, until, answer: Mutex::new(answer), saved: OnceLock::new(), deciding: OnceLock::new() }
+    }
+
+    fn answer(&self) -> MutexGuard<'_, Option<Answer>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the answer, if it comes in time.
     fn wait(&self, limit: Duration) {
         let Some(asked) = &self.asked else { return };
-        let mut answer = self.answer.borrow_mut();
+        let mut answer = self.answer();
         if answer.is_none() {
-            *answer = match asked.recv_timeout(limit) {
+            *answer = match asked.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(limit) {
                 Ok(answer) => Some(answer),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => Some(Err("the thread that asked it ended".to_owned())),
@@ -75,7 +79,7 @@ impl NightCloud {
     pub(crate) fn decide(&self, config: &Config, destination: &Destination, now: DateTime<Utc>) -> &DecidingMap {
         self.deciding.get_or_init(|| {
             self.wait(PATIENCE.min(self.until.saturating_duration_since(Instant::now())));
-            match &*self.answer.borrow() {
+            match &*self.answer() {
                 Some(Ok(taken)) => DecidingMap::fresh(taken.map.clone()),
                 _ => DecidingMap::saved(&config.openstack, destination, now),
             }
@@ -86,7 +90,7 @@ impl NightCloud {
     pub(crate) fn entry(&self, destination: &Destination, lv: &str) -> Option<VolumeInCloud> {
         self.asked.as_ref()?;
         self.wait(Duration::ZERO);
-        if let Some(Ok(taken)) = &*self.answer.borrow() {
+        if let Some(Ok(taken)) = &*self.answer() {
             return taken.map.entry(lv);
         }
         self.saved.get_or_init(|| load(destination, When::Newest).ok()).as_ref()?.entry(lv)
@@ -108,7 +112,9 @@ impl NightCloud {
         self.wait((self.until + Duration::from_secs(2)).saturating_duration_since(Instant::now()));
         let warning = |what: String| Problem::new(Severity::Warning, LOCATION, what);
         let mut problems = Vec::new();
-        match &*self.answer.borrow() {
+        // Before the answer is locked, since this may wait for it.
+        let deciding = self.decide(config, destination, now);
+        match &*self.answer() {
             Some(Ok(Taken { map, doubts })) => {
                 problems.extend(doubts.iter().map(|doubt| Problem::new(Severity::Notice, LOCATION, doubt.clone())));
                 problems.extend(map.doubts.iter().map(|doubt| warning(doubt.clone())));
@@ -116,7 +122,7 @@ impl NightCloud {
                     problems.push(warning(format!("the map of the cloud is not saved: {}", with_causes(&error))));
                 }
                 problems.extend(differences(map));
-                problems.extend(not_covered(map, self.decide(config, destination, now), config, destination));
+                problems.extend(not_covered(map, deciding, config, destination));
             }
             failed => {
                 let why = match failed {

@@ -23,8 +23,8 @@ impl Night<'_> {
         let options = &self.config.copy;
         let Some(to) = options.to.as_ref().filter(|_| !self.is_test()) else { return };
         let shown = to.display().to_string();
-        if let Some(why) = self.reason_to_stop(report) {
-            return self.tell(Severity::Warning, PLACE, format!("nothing was copied to {shown}: {why}"));
+        if let Some(stop) = self.end_of_run(report) {
+            return self.tell(Severity::Warning, PLACE, format!("nothing was copied to {shown}: {}", stop.why));
         }
         let began = Instant::now();
         let copied = self.copied(options, to);

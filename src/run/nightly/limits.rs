@@ -1,5 +1,6 @@
-//! The reasons to end a night: a signal, a lost destination, the time limits of the run and of a volume.
+//! The reasons to end a night: a signal, a lost destination, the time limits of the run, of the day and of a volume.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::destination::is_present;
@@ -7,9 +8,31 @@ use super::night::Night;
 use crate::report::{Abort, RunReport};
 use crate::run::backup::TimeLimit;
 
+/// Why no further volume is started.
+pub(super) struct Stop {
+    pub(super) why: String,
+    /// The time for the run, or of the day, is over; otherwise the run is aborted.
+    pub(super) is_out_of_time: bool,
+}
+
+impl Stop {
+    fn out_of_time(why: &dyn fmt::Display) -> Self {
+        Self { why: format!("not backed up in time: {why}"), is_out_of_time: true }
+    }
+}
+
 impl Night<'_> {
-    /// Why no further volume is started. The loss of the destination and a cancellation end the whole run.
-    pub(super) fn reason_to_stop(&self, report: &mut RunReport) -> Option<String> {
+    /// Why no further volume is started. A run for named volumes was asked for now, whatever the time of day.
+    pub(super) fn reason_to_stop(&self, report: &mut RunReport) -> Option<Stop> {
+        self.end_of_run(report).or_else(|| {
+            let window = self.config.window;
+            let closed = window.closed(self.started, self.world.clock.now()).filter(|_| self.is_whole())?;
+            Some(Stop::out_of_time(&closed))
+        })
+    }
+
+    /// Why the run ends: a cancellation, the loss of the destination, its time limit.
+    pub(super) fn end_of_run(&self, report: &mut RunReport) -> Option<Stop> {
         if report.aborted.is_none() {
             if self.world.cancel.is_cancelled() {
                 report.aborted = Some(Abort::Other("stopped by a signal".to_owned()));
@@ -17,13 +40,16 @@ impl Night<'_> {
                 report.aborted = Some(Abort::NotMounted);
             }
         }
-        match &report.aborted {
-            Some(Abort::NotMounted) => Some("the backup volume is not mounted".to_owned()),
-            Some(Abort::Other(why)) => Some(why.clone()),
-            None => self.config.max_run.filter(|limit| self.began.elapsed() >= *limit).map(|limit| {
-                format!("the run reached its limit of {} h (max_run_hours)", limit.as_secs_f64() / 3600.0)
-            }),
-        }
+        let why = match &report.aborted {
+            Some(Abort::NotMounted) => "the backup volume is not mounted".to_owned(),
+            Some(Abort::Other(why)) => why.clone(),
+            None => {
+                let limit = self.config.max_run.filter(|limit| self.began.elapsed() >= *limit)?;
+                let hours = limit.as_secs_f64() / 3600.0;
+                return Some(Stop::out_of_time(&format!("the run reached its limit of {hours} h (max_run_hours)")));
+            }
+        };
+        Some(Stop { why, is_out_of_time: false })
     }
 
     /// The time limit of the next volume: the configured one, at most the rest of the run's. Without a configured

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
+
 use crate::config::Config;
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
+use crate::outside::rate::Rate;
 use crate::run::backup::BackupWorld;
 use crate::run::cloud::night::NightCloud;
 use crate::run::collect::Collector;
@@ -33,7 +36,12 @@ pub(super) struct Night<'a> {
     pub(super) destination: &'a Destination,
     pub(super) collector: &'a Arc<Collector>,
     pub(super) began: Instant,
+    pub(super) started: DateTime<Utc>,
     pub(super) cloud: &'a NightCloud,
+    /// The limit of reading, for all volumes together.
+    pub(super) read_rate: Option<&'a Arc<Rate>>,
+    /// The number of volumes that are backed up at the same time.
+    pub(super) at_once: usize,
 }
 
 impl Night<'_> {

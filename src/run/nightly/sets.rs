@@ -31,7 +31,6 @@ pub(super) struct Sets(Vec<Together>);
 
 /// A set whose snapshots are taken. Dropping it removes the snapshots that no backup took over.
 pub(super) struct OpenSet {
-    pub(super) at: usize,
     /// By LVM UUID.
     snapshots: BTreeMap<String, Arc<TakenSnapshot>>,
 }
@@ -111,7 +110,7 @@ impl Night<'_> {
     }
 
     /// Takes the snapshots of these members, between what comes before and after them.
-    pub(super) fn take_set(&self, at: usize, together: &Together, members: &[&SelectedVolume]) -> OpenSet {
+    pub(super) fn take_set(&self, together: &Together, members: &[&SelectedVolume]) -> OpenSet {
         let group = &together.group;
         let location = format!("group {}", group.name);
         let started_at = self.world.clock.now();
@@ -238,7 +237,7 @@ impl Night<'_> {
             .into_iter()
             .map(|(uuid, guard, relay)| (uuid, Arc::new(TakenSnapshot::new(Arc::clone(&set), guard, relay))))
             .collect();
-        OpenSet { at, snapshots }
+        OpenSet { snapshots }
     }
 
     /// The guest agent of the group's instance, if it is to be quiesced and runs on this host.

@@ -1,13 +1,14 @@
 //! One volume's part of a night: dump, backup, pruning, and its lines of the report.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::destination::is_present;
 use super::dump::Dumps;
 use super::fullest::Fullest;
 use super::night::Night;
+use super::passing::{may_pass, source_may_be_free};
 use super::select::{SelectedVolume, select};
 use crate::cloud::shown_names;
 use crate::error::with_causes;
@@ -18,7 +19,7 @@ use crate::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld,
 use crate::run::expected::Expected;
 use crate::run::hooks;
 use crate::run::prune::{self, Kept, Shelf, shelf_of};
-use crate::run::throttle::throttled;
+use crate::run::throttle::limited;
 use crate::source::{self, LvFacts, Source, SourceError};
 use crate::store::StoreError;
 use crate::units::ByteLen;
@@ -48,12 +49,35 @@ enum NoBackup {
     DestinationLost(Box<NoBackup>),
 }
 
+impl NoBackup {
+    /// Whether a second attempt may succeed.
+    fn may_pass(&self) -> bool {
+        match self {
+            // It is only tried again if it is there again.
+            Self::DestinationLost(_) => true,
+            Self::Source(error) | Self::Backup(BackupError::Source(error)) => source_may_be_free(error),
+            Self::Store(error) => may_pass(error),
+            Self::Backup(error) => may_pass(error),
+            Self::Unusable(_) | Self::NoSpace { .. } => false,
+        }
+    }
+}
+
 /// A volume's turn in a night.
 pub(super) struct Turn {
     pub(super) others_wait: bool,
     pub(super) may_prune: bool,
     /// Its snapshot, if it is a member of a set.
     pub(super) taken: Option<Arc<TakenSnapshot>>,
+    /// Whether it is tried again later, if it fails for a reason that may pass.
+    pub(super) may_be_postponed: bool,
+}
+
+/// A volume that had its turn.
+pub(super) struct Came {
+    pub(super) report: VolumeReport,
+    /// It failed, and is tried again at the end of the run.
+    pub(super) is_postponed: bool,
 }
 
 impl Night<'_> {
@@ -62,9 +86,9 @@ impl Night<'_> {
         &self,
         candidate: &SelectedVolume,
         shelves: &[Shelf],
-        dumps: &mut Dumps<'_>,
+        dumps: &Mutex<Dumps<'_>>,
         turn: &Turn,
-    ) -> Option<VolumeReport> {
+    ) -> Option<Came> {
         let began = Instant::now();
         let (facts, trouble) = match self.look_again(candidate) {
             Ok(Some((facts, trouble))) => (facts, trouble.map(NoBackup::Unusable)),
@@ -86,12 +110,17 @@ impl Night<'_> {
 
         // The backup itself reports its problems as they occur.
         let mut told = 0..0;
+        let mut is_postponed = false;
         let expect = self.config.for_volume(&facts.vg, &facts.lv).expect;
         let fullest = Arc::new(Fullest::new(Arc::clone(&self.world.observer)));
         let result = trouble.map_or_else(|| self.check_space(before), Err).and_then(|()| {
-            let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
-            report.dump = dump;
-            report.problems.extend(problem);
+            // Only a volume that needs a dump waits for one that another job makes.
+            if self.config.dump_for(&facts.vg, &facts.lv).is_some() {
+                let mut dumps = dumps.lock().unwrap_or_else(PoisonError::into_inner);
+                let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
+                report.dump = dump;
+                report.problems.extend(problem);
+            }
             self.back_up(facts, turn, &fullest)
         });
         match result {
@@ -117,7 +146,13 @@ impl Night<'_> {
             }
             Err(error) => {
                 let why = error.to_string();
-                self.world.observer.on_event(&Event::SourceFailed { source: candidate.facts.name(), why: why.clone() });
+                let source = candidate.facts.name();
+                is_postponed = turn.may_be_postponed && error.may_pass();
+                self.world.observer.on_event(&if is_postponed {
+                    Event::SourcePostponed { source, why: why.clone() }
+                } else {
+                    Event::SourceFailed { source, why: why.clone() }
+                });
                 report.outcome = Outcome::Failed(why);
                 report.snapshot_peak_percent = fullest.percent();
                 self.leave_no_empty_directory(&name);
@@ -126,7 +161,7 @@ impl Night<'_> {
         self.say_the_rest(&report, &told);
         report.directory_bytes = self.destination.used_by_volume(&name);
         report.duration_seconds = began.elapsed().as_secs();
-        Some(report)
+        Some(Came { report, is_postponed })
     }
 
     /// Reports the problems outside `told`, which the backup itself did not report.
@@ -176,6 +211,10 @@ impl Night<'_> {
         let wanted = self.config.for_volume(&facts.vg, &facts.lv);
         let mut options = BackupOptions::from(&wanted);
         options.time_limit = self.time_limit(wanted.max_time, turn.others_wait);
+        if self.at_once > 1 {
+            options.archive.threads =
+                u32::try_from(options.threads() / self.at_once).ok().map(|threads| threads.max(1));
+        }
         options.set.clone_from(&turn.taken);
         options.checksum = self.config.enable_checksum;
         options.cloud = self.cloud.entry(self.destination, &facts.lv).map(Box::new);
@@ -186,7 +225,7 @@ impl Night<'_> {
         let cancel = &self.world.cancel;
         let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.until(deadline));
         options.around = hooks::around(&wanted.hooks, &facts.vg, &facts.lv, &cancel);
-        let observer = throttled(Arc::clone(fullest) as Arc<dyn Observer>, self.config.read_rate_limit, &cancel);
+        let observer = limited(Arc::clone(fullest) as Arc<dyn Observer>, self.read_rate, &cancel);
         let world = BackupWorld { observer, ..self.world.clone() };
         Source::of_volume(facts)
             .map_err(NoBackup::from)

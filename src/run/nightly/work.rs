@@ -1,6 +1,6 @@
 //! The steps of a night, from the remains of a crash to the gone volumes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::destination::is_present;
 use super::dump::Dumps;
@@ -8,13 +8,12 @@ use super::error::NightError;
 use super::groups::{about_groups, in_groups};
 use super::night::Night;
 use super::order;
+use super::round::Round;
 use super::select::{SelectedVolume, Selection, keep_one, select, settle};
-use super::sets::OpenSet;
-use super::volume::Turn;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::manifest::Manifest;
-use crate::report::{Abort, Outcome, RunReport, VolumeReport};
+use crate::report::{Abort, RunReport};
 use crate::run::backup::BackupWorld;
 use crate::run::cloud::choice::DecidingMap;
 use crate::run::prune::{Shelf, shelf_of};
@@ -83,38 +82,17 @@ impl Night<'_> {
         self.say_how_much(&selection.chosen, shelves);
         let sets = self.sets(&selection.chosen);
         sets.put_together(&mut selection.chosen);
-        let mut open_set: Option<OpenSet> = None;
-        let mut waiting = selection.chosen.iter();
-        while let Some(candidate) = waiting.next() {
-            if let Some(why) = self.reason_to_stop(report) {
-                report.volumes.push(self.not_started(candidate, shelves, &why, report.aborted.is_some()));
-                break;
-            }
-            let set = sets.of(candidate);
-            if set != open_set.as_ref().map(|open| open.at) {
-                open_set = set.and_then(|at| Some((at, sets.get(at)?))).map(|(at, together)| {
-                    let others = waiting.as_slice().iter().take_while(|other| sets.of(other) == set);
-                    let members: Vec<&SelectedVolume> = std::iter::once(candidate).chain(others).collect();
-                    self.take_set(at, together, &members)
-                });
-            }
-            let turn = Turn {
-                others_wait: !waiting.as_slice().is_empty(),
-                may_prune,
-                taken: open_set.as_mut().and_then(|open| open.snapshot_of(candidate)),
-            };
-            report.volumes.extend(self.one_volume(candidate, shelves, &mut dumps, &turn));
-            if waiting.as_slice().first().and_then(|next| sets.of(next)) != set
-                && let Some(together) = set.and_then(|at| sets.get(at))
-            {
-                open_set = None;
-                self.end_set(together, report, existing, may_prune);
-            }
+        Round {
+            night: *self,
+            chosen: &selection.chosen,
+            shelves,
+            existing,
+            sets: &sets,
+            dumps: Mutex::new(dumps),
+            may_prune,
+            postponed: Mutex::default(),
         }
-        drop(open_set);
-        let why = self.reason_to_stop(report).unwrap_or_default();
-        let is_aborted = report.aborted.is_some();
-        report.volumes.extend(waiting.map(|candidate| self.not_started(candidate, shelves, &why, is_aborted)));
+        .work(report);
         if self.is_whole() && report.aborted.is_none() {
             report.gone = self.gone(shelves, existing, may_prune);
             self.recheck();
@@ -182,24 +160,10 @@ impl Night<'_> {
 
     /// With a time limit, puts those that waited longest first, so that no volume is left out every night.
     fn put_in_order(&self, chosen: &mut [SelectedVolume], shelves: &[Shelf]) {
-        if self.config.max_run.is_some() {
+        if self.config.max_run.is_some() || self.config.window.is_set() {
             // Errors are reported when this night is recorded there.
             let standing = reports::load_standing(self.destination).unwrap_or_default();
             order::put_in_order(chosen, shelves, &standing, self.world.clock.now());
-        }
-    }
-
-    /// Also called after an abort, which the run's last line reports once for all volumes.
-    fn not_started(&self, candidate: &SelectedVolume, shelves: &[Shelf], why: &str, is_aborted: bool) -> VolumeReport {
-        if !is_aborted {
-            let source = candidate.facts.name();
-            self.collector.on_event(&Event::SourceFailed { source, why: format!("not started: {why}") });
-        }
-        let before = shelf_of(shelves, &candidate.facts.lv);
-        VolumeReport {
-            outcome: Outcome::NotStarted(why.to_owned()),
-            group: Some(candidate.facts.vg.clone()),
-            ..self.blank_volume(&candidate.facts.lv, before.map(|shelf| shelf.history(None)).unwrap_or_default())
         }
     }
 }

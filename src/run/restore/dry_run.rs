@@ -1,5 +1,6 @@
 //! Simulates a restore without writing anything.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -28,6 +29,11 @@ pub struct DryRun {
     pub entries: u64,
     /// The length of files and images among them.
     pub data_bytes: u64,
+    /// The room that they take on a filesystem with blocks of 4 KiB: files without their holes, and a block for each directory.
+    /// What is there already is not subtracted.
+    pub needed_bytes: u64,
+    /// The room in the filesystem of the target; `None` if it cannot be asked.
+    pub available_bytes: Option<u64>,
     /// Devices, which are created only with `--devices`.
     pub devices: u64,
     /// Files with set-user-id or set-group-id bits or capabilities.
@@ -42,6 +48,23 @@ pub struct DryRun {
     pub merged: Vec<String>,
     /// Entries and parts of the archive that cannot be read. Each was reported as a problem.
     pub unreadable: u64,
+}
+
+/// The size of a block in most filesystems.
+const BLOCK_BYTES: u64 = 4096;
+
+impl DryRun {
+    /// The bytes that the target lacks; 0 if it has room for all.
+    pub fn lacking_bytes(&self) -> u64 {
+        self.available_bytes.map_or(0, |available| self.needed_bytes.saturating_sub(available))
+    }
+}
+
+/// The room in the filesystem that this directory is in, or will be in.
+fn available(directory: &Path) -> Option<u64> {
+    let whole = std::path::absolute(directory).ok()?;
+    let facts = whole.ancestors().find_map(|directory| rustix::fs::statvfs(directory).ok())?;
+    Some(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
 /// Reads the selected part of the archive, and counts.
@@ -88,6 +111,9 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
                 }
                 found.entries += 1;
                 found.data_bytes += head.stored_bytes;
+                let blocks =
+                    head.stored_bytes.div_ceil(BLOCK_BYTES) + u64::from(matches!(head.kind, HeadKind::Directory));
+                found.needed_bytes = found.needed_bytes.saturating_add(blocks.saturating_mul(BLOCK_BYTES));
                 let is_link = matches!(head.kind, HeadKind::HardLink(_));
                 found.set_id_files += u64::from(!is_link && may_lend_rights(&head));
                 found.devices += u64::from(matches!(head.kind, HeadKind::CharDevice(_) | HeadKind::BlockDevice(_)));
@@ -112,6 +138,7 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
     if !unmatched.is_empty() {
         return Err(RestoreError::NothingMatches(unmatched));
     }
+    found.available_bytes = available(&options.to);
     (found.uids, found.gids) = uses.mapped(&ids);
     found.uncounted_owners = uses.uncounted;
     found.merged = if ids.is_empty() { Vec::new() } else { uses.merged(&ids) };

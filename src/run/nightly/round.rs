@@ -1,0 +1,189 @@
+//! All selected volumes of a night, one after another or several at once, and a second attempt for those that may have failed
+//! for a passing reason.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::dump::Dumps;
+use super::jobs::{Begun, Turns, at_once, units};
+use super::limits::Stop;
+use super::night::Night;
+use super::select::SelectedVolume;
+use super::sets::Sets;
+use super::volume::{Came, Turn};
+use crate::events::{Event, Observer, OfSource, Severity};
+use crate::report::{Outcome, RunReport, VolumeReport};
+use crate::run::backup::BackupWorld;
+use crate::run::prune::{Shelf, shelf_of};
+
+/// How often a wait looks for a cancellation.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// What all volumes of a night have in common.
+pub(super) struct Round<'n> {
+    pub(super) night: Night<'n>,
+    pub(super) chosen: &'n [SelectedVolume],
+    pub(super) shelves: &'n [Shelf],
+    /// The names of all volumes on the host.
+    pub(super) existing: &'n [String],
+    pub(super) sets: &'n Sets,
+    pub(super) dumps: Mutex<Dumps<'n>>,
+    pub(super) may_prune: bool,
+    /// Those that are tried again: their place in the selection, and when they failed.
+    pub(super) postponed: Mutex<Vec<(usize, Instant)>>,
+}
+
+impl Round<'_> {
+    /// Backs up all of them, and adds them to the report in the order of the selection.
+    pub(super) fn work(mut self, report: &mut RunReport) {
+        let units = units(self.chosen, self.sets);
+        let config = self.night.config;
+        self.night.at_once = at_once(&units, config.jobs, config.jobs_per_group);
+        let turns = Turns::new(report, units, config.jobs_per_group);
+        thread::scope(|scope| {
+            for number in 2..=self.night.at_once {
+                let job = thread::Builder::new().name(format!("job {number}"));
+                if let Err(error) = job.spawn_scoped(scope, || self.job(&turns)) {
+                    let what = format!("fewer volumes are backed up at once: no thread could be started: {error}");
+                    self.night.tell(Severity::Warning, "jobs", what);
+                    break;
+                }
+            }
+            self.job(&turns);
+        });
+        self.try_again(&turns);
+        let is_aborted = turns.shared().report.aborted.is_some();
+        if let Some((stop, left)) = turns.take_left() {
+            for at in left {
+                let Some(candidate) = self.chosen.get(at) else { continue };
+                let report = self.not_started(candidate, &stop, is_aborted);
+                turns.shared().add(at, report);
+            }
+        }
+        turns.put_in_order();
+    }
+
+    fn job(&self, turns: &Turns<'_>) {
+        while let Some(begun) = turns.next(|report| self.night.reason_to_stop(report)) {
+            self.unit(&begun, turns);
+        }
+    }
+
+    /// A volume, or the volumes of a set between its snapshots and the removal of older sets.
+    fn unit(&self, begun: &Begun<'_, '_>, turns: &Turns<'_>) {
+        let candidates: Vec<(usize, &SelectedVolume)> =
+            begun.unit.members.iter().filter_map(|at| Some((*at, self.chosen.get(*at)?))).collect();
+        let together = begun.unit.set.and_then(|at| self.sets.get(at));
+        let members: Vec<&SelectedVolume> = candidates.iter().map(|(_, candidate)| *candidate).collect();
+        let mut open_set = together.map(|together| self.night.take_set(together, &members));
+        let mut waiting = candidates.iter();
+        while let Some((at, candidate)) = waiting.next() {
+            // A set whose snapshots are taken was begun as a whole, so that it is not the time of day that ends it.
+            let mut shared = turns.shared();
+            let stop = if together.is_some() { self.night.end_of_run(shared.report) } else { None };
+            let is_aborted = shared.report.aborted.is_some();
+            drop(shared);
+            if let Some(stop) = stop {
+                for (at, candidate) in std::iter::once(&(*at, *candidate)).chain(waiting) {
+                    let report = self.not_started(candidate, &stop, is_aborted);
+                    turns.shared().add(*at, report);
+                }
+                return;
+            }
+            let turn = Turn {
+                others_wait: begun.others_wait || !waiting.as_slice().is_empty(),
+                may_prune: self.may_prune,
+                taken: open_set.as_mut().and_then(|open| open.snapshot_of(candidate)),
+                may_be_postponed: together.is_none(),
+            };
+            match self.one(candidate, &turn) {
+                None => {}
+                Some(Came { report, is_postponed }) => {
+                    turns.shared().add(*at, report);
+                    if is_postponed {
+                        self.postponed().push((*at, Instant::now()));
+                    }
+                }
+            }
+        }
+        drop(open_set);
+        if let Some(together) = together {
+            self.night.end_set(together, turns.shared().report, self.existing, self.may_prune);
+        }
+    }
+
+    fn postponed(&self) -> std::sync::MutexGuard<'_, Vec<(usize, Instant)>> {
+        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Backs up one volume. While there are others, its events name it.
+    fn one(&self, candidate: &SelectedVolume, turn: &Turn) -> Option<Came> {
+        if self.night.at_once == 1 {
+            return self.night.one_volume(candidate, self.shelves, &self.dumps, turn);
+        }
+        let observer = OfSource::new(Arc::clone(&self.night.world.observer), candidate.facts.name());
+        let world = BackupWorld { observer: Arc::new(observer) as Arc<dyn Observer>, ..self.night.world.clone() };
+        Night { world: &world, ..self.night }.one_volume(candidate, self.shelves, &self.dumps, turn)
+    }
+
+    /// The second and last attempt, one volume after another, some time after the first.
+    fn try_again(&mut self, turns: &Turns<'_>) {
+        self.night.at_once = 1;
+        let postponed = std::mem::take(&mut *self.postponed());
+        let mut waiting = postponed.into_iter();
+        while let Some((at, failed_at)) = waiting.next() {
+            let Some(candidate) = self.chosen.get(at) else { continue };
+            self.wait_until(failed_at + self.night.config.retry_pause);
+            if self.night.reason_to_stop(turns.shared().report).is_some() {
+                // The report has the first failure.
+                let why = turns.shared().failure(at).unwrap_or_default();
+                let source = candidate.facts.name();
+                self.night.world.observer.on_event(&Event::SourceFailed { source, why });
+                continue;
+            }
+            let turn = Turn {
+                others_wait: !waiting.as_slice().is_empty(),
+                may_prune: self.may_prune,
+                taken: None,
+                may_be_postponed: false,
+            };
+            let came = self.one(candidate, &turn);
+            let mut shared = turns.shared();
+            let first = shared.take(at);
+            if let Some(Came { mut report, .. }) = came {
+                report.first_failure = first.and_then(|first| match first.outcome {
+                    Outcome::Failed(why) => Some(why),
+                    _ => None,
+                });
+                shared.add(at, report);
+            }
+        }
+    }
+
+    fn wait_until(&self, moment: Instant) {
+        while !self.night.world.cancel.is_cancelled() {
+            let left = moment.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(SLICE));
+        }
+    }
+
+    /// Also called after an abort, which the run's last line reports once for all volumes.
+    fn not_started(&self, candidate: &SelectedVolume, stop: &Stop, is_aborted: bool) -> VolumeReport {
+        let why = &stop.why;
+        if !is_aborted {
+            let source = candidate.facts.name();
+            self.night.collector.on_event(&Event::SourceFailed { source, why: format!("not started: {why}") });
+        }
+        let before = shelf_of(self.shelves, &candidate.facts.lv);
+        VolumeReport {
+            outcome: Outcome::NotStarted(why.clone()),
+            out_of_time: stop.is_out_of_time,
+            group: Some(candidate.facts.vg.clone()),
+            ..self.night.blank_volume(&candidate.facts.lv, before.map(|shelf| shelf.history(None)).unwrap_or_default())
+        }
+    }
+}

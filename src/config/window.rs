@@ -20,14 +20,10 @@ pub(crate) struct Closed(Window);
 
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |time: Option<NaiveTime>| time.unwrap_or_default().format("%H:%M");
-        let end = shown(self.0.start_before);
-        match self.0.start_after {
+        let end = self.0.start_before.unwrap_or_default().format("%H:%M");
+        match self.0.start_after.map(|from| from.format("%H:%M")) {
             None => write!(f, "no volume is begun after {end} (start_before)"),
-            Some(_) => {
-                let from = shown(self.0.start_after);
-                write!(f, "volumes are begun from {from} to {end} alone (start_after, start_before)")
-            }
+            Some(from) => write!(f, "volumes are begun from {from} to {end} alone (start_after, start_before)"),
         }
     }
 }

@@ -7,5 +7,6 @@ mod manifest_schema;
 mod public_api;
 mod readme;
 mod runbook;
+mod site;
 #[path = "../testkit/mod.rs"]
 mod testkit;

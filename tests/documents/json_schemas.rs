@@ -125,8 +125,8 @@ fn what_verbs_of_an_operator_print_is_what_the_schemas_say() {
 /// The stem of the only backup of volume-1.
 fn status_stem(host: &Host) -> String {
     let entries = fs::read_dir(host.at("backups/volume-1")).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter_map(|name| name.strip_suffix(".manifest.json").map(str::to_owned)).next().unwrap()
+    let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.find_map(|name| name.strip_suffix(".manifest.json").map(str::to_owned)).unwrap()
 }
 
 #[test]

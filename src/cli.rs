@@ -14,6 +14,7 @@ pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod log;
+pub(crate) mod manual;
 pub(crate) mod memory;
 #[cfg(feature = "mount")]
 pub(crate) mod mount;
@@ -34,6 +35,7 @@ pub(crate) mod snapshot;
 pub(crate) mod store;
 #[cfg(feature = "openstack")]
 mod to_volume;
+pub(crate) mod topics;
 pub(crate) mod verify;
 
 use std::ffi::OsStr;

@@ -5,7 +5,6 @@ mod cli;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::SIGXFSZ;
 use volbak::error::ExitClass;
@@ -22,7 +21,8 @@ use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_e
 use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
 use crate::cli::{
-    about, browse, cloud, copy, export, fleet, history, list, log, memory, progress, proof, remap, snapshot, verify,
+    about, browse, cloud, copy, export, fleet, history, list, log, manual, memory, progress, proof, remap, snapshot,
+    topics, verify,
 };
 
 fn main() -> ExitCode {
@@ -68,14 +68,13 @@ fn main() -> ExitCode {
         #[cfg(feature = "s3")]
         Command::Store(command) => cli::store::store(command),
         Command::Night(command) => return exit(carry_out(command, verbosity)),
-        Command::Man { directory } => clap_mangen::generate_to(Cli::command(), directory)
-            .map(|()| ExitClass::Well)
-            .with_context(|| directory.display().to_string()),
+        Command::Man { directory } => manual::write(directory).map(|()| ExitClass::Well),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);
             print_as_it_is(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
         }
+        Command::Help { words } => topics::help(words),
     };
     exit(done.map(ExitClass::status))
 }

@@ -3,6 +3,7 @@
 //! The text follows the documented format line by line (a golden test checks it), since scripts parse it. The HTML part has
 //! the same facts and more. Reports are stored as JSON in the destination, so that they can be shown and mailed again.
 
+mod changes;
 mod chart;
 mod escape;
 mod facts;

@@ -29,11 +29,13 @@ use super::proof::{CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
 use super::remap::{REMAP_EXAMPLES, RemapArgs};
 #[cfg(feature = "s3")]
 use super::store::StoreCommand;
+use super::topics;
 use super::verify::{VERIFY_EXAMPLES, VerifyArgs};
 
 /// Back up block volumes while instances write to them, and restore with plain tar.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = EXIT_STATUS, arg_required_else_help = true)]
+#[command(version, propagate_version = true, after_help = format!("{EXIT_STATUS}\n\n{}", topics::ABOUT))]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -55,7 +57,7 @@ pub(crate) struct Cli {
     pub(crate) keys: KeyArgs,
 }
 
-const EXIT_STATUS: &str = "\
+pub(crate) const EXIT_STATUS: &str = "\
 Exit status: 0 success; 1 the command failed, or a volume did; 2 wrong usage or config; 3 finished, with problems reported; \
 4 another run holds the lock of the destination.";
 
@@ -142,6 +144,12 @@ pub(crate) enum Command {
     Man {
         /// The directory
         directory: PathBuf,
+    },
+    /// Show the help of a verb, or of a topic: retention, restore, exit-status
+    Help {
+        /// A verb, or a topic
+        #[arg(value_name = "VERB|TOPIC")]
+        words: Vec<String>,
     },
     /// Print completions for a shell
     Completions {

@@ -15,7 +15,7 @@ Examples:
   volbak run --only volume-0000001a       one volume now
   volbak run --test                       all steps, for the smallest volume";
 
-const STATUS_EXIT: &str = "\
+pub(crate) const STATUS_EXIT: &str = "\
 Exit status, as for Nagios and Icinga: 0 OK; 1 WARNING: the last run had problems, the last backup of a volume has problems \
 or is older than --warning hours, or a backup is damaged; 2 CRITICAL: the last run or a volume failed, or a volume has no \
 backup younger than --critical hours; 3 UNKNOWN: the config is wrong or the destination is not available.";

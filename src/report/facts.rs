@@ -41,6 +41,12 @@ pub struct RunReport {
     /// Problems of the run itself: remains of a crash, the brake on deletions, a mail that was not sent.
     #[serde(default)]
     pub problems: Vec<Problem>,
+    /// What changed since the last run, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// What needs an administrator, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
     /// What the cloud decided, a line each: volumes that are left out, retentions, sets of instances.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cloud: Vec<String>,

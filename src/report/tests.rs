@@ -57,6 +57,8 @@ fn sample() -> RunReport {
         gone: Vec::new(),
         copy: None,
         problems: Vec::new(),
+        changes: Vec::new(),
+        needs: Vec::new(),
         cloud: Vec::new(),
     }
 }

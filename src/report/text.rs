@@ -56,6 +56,14 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
         }
         text.push('\n');
     }
+    for (heading, lines) in [("What needs you...", &report.needs), ("Changed since the last run...", &report.changes)] {
+        if !lines.is_empty() {
+            let _ = write!(text, "\n{heading}\n");
+            for line in lines {
+                let _ = writeln!(text, "  - {line}");
+            }
+        }
+    }
     let twice: Vec<(&str, &str)> = report
         .volumes
         .iter()

@@ -97,6 +97,8 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
         gone: Vec::new(),
         copy: None,
         problems: Vec::new(),
+        changes: Vec::new(),
+        needs: Vec::new(),
         cloud: Vec::new(),
     };
     let destination = match open_for_run(config) {
@@ -172,6 +174,10 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     }
     report.problems.extend(collector.collected().problems);
     report.duration_seconds = began.elapsed().as_secs();
+    if let Some(destination) = &present {
+        // An unreadable record is a problem that the delivery reports.
+        report.compare(&reports::load_standing(destination).unwrap_or_default(), world.clock.now());
+    }
     let scope = reports::scope(config);
     let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
     let printed =

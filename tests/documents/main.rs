@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod help;
 mod json_schemas;
 mod manifest_schema;
 mod public_api;

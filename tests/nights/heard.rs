@@ -133,3 +133,31 @@ fn a_closed_standard_output_takes_nothing_from_the_rest() {
     assert!(said.contains("not shown") && said.contains("1 of 1 volumes backed up"), "{said}");
     assert!(host.verb(&["report"]).stdout.contains("volume-1 - "));
 }
+
+#[test]
+fn a_report_ends_with_what_needs_somebody_and_what_changed() {
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    let did = host.verb(&["run"]);
+    assert!(
+        did.status == 0 && !did.stdout.contains("Changed since") && !did.stdout.contains("What needs you"),
+        "{did:?}"
+    );
+    host.set_broken("volume-2", true);
+    host.add_ext4("volume-3");
+    let did = host.verb(&["run"]);
+    let end = did.stdout.split_once("Total execution time").unwrap().1.split_once('\n').unwrap().1.to_owned();
+    let expected = "\nWhat needs you...\n  - volume-2: its last backup is 0 h old\n\nChanged since the last run...\n  \
+                    - volume-2: it failed, and did not in its last run\n  - volume-3: it is new\n";
+    assert_eq!(end, expected);
+    host.set_broken("volume-2", false);
+    host.remove("volume-3");
+    let did = host.verb(&["run"]);
+    assert!(!did.stdout.contains("What needs you"), "{did:?}");
+    let changed =
+        "Changed since the last run...\n  - volume-2: it is backed up again\n  - volume-3: it is gone from the host\n";
+    assert!(did.stdout.ends_with(changed), "{did:?}");
+    let json: serde_json::Value = serde_json::from_str(&host.verb(&["report", "--json"]).stdout).unwrap();
+    assert_eq!(json["report"]["changes"][0], "volume-2: it is backed up again", "{json}");
+}

@@ -154,6 +154,8 @@ fn report() -> Rendered {
         gone: Vec::new(),
         copy: None,
         problems: Vec::new(),
+        changes: Vec::new(),
+        needs: Vec::new(),
         cloud: Vec::new(),
     }
     .render(Style::default())

@@ -93,6 +93,8 @@ fn report(config: &Config, night: i64, volumes: Vec<VolumeReport>) -> RunReport 
         gone: Vec::new(),
         copy: None,
         problems: Vec::new(),
+        changes: Vec::new(),
+        needs: Vec::new(),
         cloud: Vec::new(),
     }
 }

@@ -1,0 +1,64 @@
+//! Promise: help is where it is looked for: `help` with topics, and manual pages.
+
+use std::fs;
+use std::process::Command;
+
+use crate::testkit::guest::{quoted, sh};
+
+fn volbak() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_volbak"))
+}
+
+fn help(words: &[&str]) -> (i32, String, String) {
+    let output = volbak().arg("help").args(words).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_knows_verbs_and_topics() {
+    let (status, text, _) = help(&[]);
+    assert!(status == 0 && text.contains("Usage: volbak") && text.contains("volbak help retention"), "{text}");
+    let (status, text, _) = help(&["config", "check"]);
+    assert!(status == 0 && text.contains("Usage: volbak config check"), "{text}");
+    let (status, text, _) = help(&["retention"]);
+    assert!(status == 0 && text.contains("Only `volbak run` removes backups by age"), "{text}");
+    // A verb and a topic.
+    let (status, text, _) = help(&["restore"]);
+    assert!(status == 0 && text.contains("Usage: volbak restore") && text.contains("Restoring files\n"), "{text}");
+    let (status, text, _) = help(&["exit-status"]);
+    assert!(status == 0 && text.contains("4 another run holds the lock") && text.contains("| SIGTERM"), "{text}");
+    let (status, _, why) = help(&["nonsense"]);
+    assert!(
+        status == 2 && why.contains("no verb and no topic is named \"nonsense\"") && why.contains("exit-status"),
+        "{why}"
+    );
+}
+
+#[test]
+fn manual_pages_have_each_verb_and_each_key_and_man_can_read_them() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(volbak().arg("man").arg(dir.path()).status().unwrap().success());
+    let (_, text, _) = help(&[]);
+    let verbs = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let verbs: Vec<&str> = verbs
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(verbs.len() > 20, "{verbs:?}");
+    for verb in verbs {
+        let page = fs::read_to_string(dir.path().join(format!("volbak-{verb}.1"))).unwrap_or_default();
+        assert!(page.contains(".SH SYNOPSIS"), "{verb}");
+    }
+    let example = String::from_utf8(volbak().args(["config", "init"]).output().unwrap().stdout).unwrap();
+    let page = dir.path().join("volbak.toml.5");
+    // Formatted, so that each key is a word of its own, and what groff warns about is seen.
+    let shown = sh(&format!("MANWIDTH=120 man --warnings -E UTF-8 -l {} 2>&1 | col -b", quoted(&page)));
+    assert!(!shown.contains("warning"), "{shown}");
+    for key in
+        ["start_before", "jobs", "backups_retention_days", "spool_max_mails", "keep_yearly", "freeze_limit_seconds"]
+    {
+        assert!(example.contains(key) && shown.contains(key), "{key}: {shown}");
+    }
+    assert!(shown.contains("DESCRIPTION") && shown.contains("[mail]"), "{shown}");
+}

@@ -85,9 +85,9 @@ fn config_page(example: &str) -> String {
         }
     }
     if keys.is_empty() {
-        paragraph(&mut roff, &mut text)
+        paragraph(&mut roff, &mut text);
     } else {
-        entry(&mut roff, &mut text, &mut keys)
+        entry(&mut roff, &mut text, &mut keys);
     }
     roff.control("SH", ["SEE ALSO"]).text([bold("volbak"), roman("(1), "), bold("volbak-config"), roman("(1)")]);
     roff.render()

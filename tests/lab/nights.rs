@@ -216,7 +216,7 @@ fn nested(volume: &Path) {
 fn without_list(report: &str) -> (String, String) {
     // What needs somebody and what changed follow after the documented part.
     let totals = report.find("Total execution time").unwrap();
-    let report = &report[..totals + report[totals..].find('\n').unwrap() + 1];
+    let report = &report[..=totals + report[totals..].find('\n').unwrap()];
     let Some((before, rest)) = report.split_once("\nVolumes to look at: ") else {
         return (report.to_owned(), String::new());
     };

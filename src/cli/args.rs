@@ -29,12 +29,11 @@ use super::proof::{CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
 use super::remap::{REMAP_EXAMPLES, RemapArgs};
 #[cfg(feature = "s3")]
 use super::store::StoreCommand;
-use super::topics;
 use super::verify::{VERIFY_EXAMPLES, VerifyArgs};
 
 /// Back up block volumes while instances write to them, and restore with plain tar.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = format!("{EXIT_STATUS}\n\n{}", topics::ABOUT))]
+#[command(version, propagate_version = true, after_help = format!("{EXIT_STATUS}\n\n{}", TOPICS))]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -60,6 +59,8 @@ pub(crate) struct Cli {
 pub(crate) const EXIT_STATUS: &str = "\
 Exit status: 0 success; 1 the command failed, or a volume did; 2 wrong usage or config; 3 finished, with problems reported; \
 4 another run holds the lock of the destination.";
+
+const TOPICS: &str = "Topics: volbak help retention, volbak help restore, volbak help exit-status.";
 
 const SNAPSHOT_EXAMPLES: &str = "\
 Examples:

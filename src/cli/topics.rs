@@ -17,9 +17,6 @@ const TOPICS: [(&str, &str); 3] = [
     ("exit-status", "the exit statuses, and what a run does about each event"),
 ];
 
-/// A line for the end of the help.
-pub(crate) const ABOUT: &str = "Topics: volbak help retention, volbak help restore, volbak help exit-status.";
-
 /// Prints the help of a verb, a topic, or both if they have the same name.
 pub(crate) fn help(words: &[String]) -> anyhow::Result<ExitClass> {
     let mut command = Cli::command();

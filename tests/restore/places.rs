@@ -7,13 +7,14 @@ use std::process::Command;
 
 use crate::testkit::guest::backups::{run_expecting, snapshot};
 use crate::testkit::guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh, sh_output};
-use crate::testkit::proof::{Told, back_up, copy, four, restore_options, restore_with};
+use crate::testkit::proof::{Told, back_up, copy, four, restore_options, restore_with, with};
 use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
 use crate::testkit::{guest, tree};
 use volbak::archive::level::CompressionLevel;
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveWriter, WriteOptions};
 use volbak::entry::{Entry, EntryKind, Metadata, Timestamp};
+use volbak::run::restore::Existing;
 use volbak::store::Backup;
 
 /// What a restore may take: this much, and as much again for each thread.
@@ -50,6 +51,31 @@ fn a_tree_of_xfs_comes_back() {
 #[test]
 fn a_tree_of_btrfs_comes_back() {
     comes_back_on(Filesystem::Btrfs);
+}
+
+/// A directory that is there, and one that the volume had, give an ACL to what is made in them: each entry has its own rights all the
+/// same, for a restore into a shared directory must not open a tenant's files to somebody.
+#[test]
+fn no_entry_inherits_an_acl() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree");
+    sh(&format!(
+        "mkdir -p {0}/plain/below {0}/gives; cd {0}; setfacl -d -m u:8:rwx gives
+         for d in plain plain/below gives; do echo x > $d/file; echo x > $d/other; mkfifo $d/pipe; ln -s file $d/link; done
+         mknod gives/device c 1 3; setfacl -b gives/file gives/pipe gives/device; setfacl -m u:9:r plain/other",
+        quoted(&tree)
+    ));
+    let files = back_up(&tree, &scratch.path().join("backup"));
+    let mut expected = fingerprint(&tree);
+    expected.remove(b".".as_slice()).unwrap();
+    let to = scratch.path().join("to");
+    sh(&format!("mkdir {0}; setfacl -d -m u:8:rwx {0}", quoted(&to)));
+    for existing in [Existing::Keep, Existing::Overwrite, Existing::Resume] {
+        let options = with(restore_options(&to), |options| options.existing = existing);
+        let (report, problems) = restore_with(&files, &options);
+        assert!(report.unwrap().is_complete(), "{existing:?}: {problems:?}");
+        assert_equal_trees(&expected, &without_root(fingerprint(&to)));
+    }
 }
 
 /// The directory that holds several filesystems is none of the volume's.

@@ -231,7 +231,7 @@ impl Attributes {
         if self.is_stripped {
             restorer.stripped += 1;
             // An earlier restore may have set some.
-            if rustix::fs::fgetxattr(fd, CAPABILITIES, &mut [0_u8; 0][..]).is_ok() {
+            if rustix::fs::fgetxattr_query(fd, CAPABILITIES).is_ok() {
                 rustix::fs::fremovexattr(fd, CAPABILITIES).map_err(AttributeError::Capabilities)?;
             }
         }
@@ -249,7 +249,7 @@ impl Attributes {
         is_symlink: bool,
         restorer: &mut Restorer,
     ) -> Result<(), AttributeError> {
-        let by_name = [format!("/proc/self/fd/{}/", at.as_raw_fd()).as_bytes(), name].concat();
+        let by_name = named_in(at, name);
         let set =
             |xattr: &Xattr| rustix::fs::lsetxattr(&by_name, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
         self.set_xattrs(true, restorer, set);
@@ -302,6 +302,11 @@ impl Attributes {
             }
         }
     }
+}
+
+/// A path to `name` in `at`, for calls that take no directory's descriptor.
+pub(super) fn named_in(at: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    [format!("/proc/self/fd/{}/", at.as_raw_fd()).as_bytes(), name].concat()
 }
 
 /// Sets modification and access time to `mtime`: the archive has no access time.

@@ -360,5 +360,5 @@ pub fn mtime_of(facts: &Stat) -> Timestamp {
 }
 
 fn has_default_acl(fd: &OwnedFd) -> bool {
-    rustix::fs::fgetxattr(fd, "system.posix_acl_default", &mut [0_u8; 0][..]).is_ok_and(|len| len > 0)
+    rustix::fs::fgetxattr_query(fd, "system.posix_acl_default").is_ok_and(|len| len > 0)
 }

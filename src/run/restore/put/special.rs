@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::error::{DIRECTORY_IN_THE_WAY, in_words};
 use super::putter::{Outcome, Putter};
 use crate::entry::DeviceNumber;
-use crate::run::restore::attributes::Attributes;
+use crate::run::restore::attributes::{Attributes, named_in};
 use crate::run::restore::options::Existing;
 use crate::run::restore::tree::stat_here;
 
@@ -94,6 +94,10 @@ impl Putter {
             Ok(here) => here,
             Err(error) => return Outcome::Failed(in_words(error)),
         };
+        if self.tree.gives_acl() && !is_symlink {
+            // The archive's own ACL, if any, is set with the attributes.
+            let _ = rustix::fs::lremovexattr(named_in(here, name), "system.posix_acl_access");
+        }
         match attributes.set_named(here, name, is_symlink, &mut self.restorer) {
             Ok(()) if was_there => Outcome::Present,
             Ok(()) => Outcome::Restored,

@@ -33,4 +33,4 @@ pub use backup::{Backup, IsImage, RECORD, ReadError};
 pub use destination::{Destination, OWN_DIRECTORY, is_in_object_store};
 pub use error::StoreError;
 pub use options::StoreOptions;
-pub(crate) use stem::{of_copy, without_run};
+pub(crate) use stem::{is_run, of_copy, run, without_run};

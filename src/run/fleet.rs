@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::kept::{moment_of, name_at};
+use super::kept::{moment_of, name_of_run};
 use crate::error::with_causes;
 use crate::report::fleet::{FoundHost, HostState, MAX_STATE_BYTES, folder_of};
 use crate::store::api::{Folder, Store, Writers};
 use crate::store::records::FLEET;
-use crate::store::{Destination, StoreError};
+use crate::store::{Destination, StoreError, run};
 
 /// The number of states of a host that are kept.
 const MAX_KEPT: usize = 30;
@@ -38,14 +38,14 @@ pub(super) fn leave(state: &HostState, destination: Option<&Destination>, shared
         Ok(json) => json,
         Err(error) => return vec![with_causes(&error)],
     };
-    let name = name_at(&state.at);
     let into = |folder: Result<Folder, StoreError>| -> Result<(), StoreError> {
         let missing = || StoreError::Missing(folder_of(&state.host).into());
         let host = folder?.folder(&folder_of(&state.host), true)?.ok_or_else(missing)?;
-        // Runs of other destinations on this host write there, too.
-        host.put(&name, json.as_bytes(), Writers::Many)?;
         let files = host.list()?.files;
-        let dated: Vec<&String> = files.iter().filter(|name| moment_of(name).is_some()).collect();
+        let name = name_of_run(&state.at, &run(&*host)?, &files);
+        // Runs of other destinations on this host write there, too, perhaps in the same second.
+        host.put(&name, json.as_bytes(), Writers::Many)?;
+        let dated: Vec<&String> = files.iter().chain([&name]).filter(|name| moment_of(name).is_some()).collect();
         let old = dated.len().saturating_sub(MAX_KEPT);
         dated.iter().take(old).try_for_each(|name| host.remove(name))
     };

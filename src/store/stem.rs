@@ -26,12 +26,15 @@ pub(super) fn new(
 
 /// A date as it is in a name, without the random part that tells runs apart.
 pub(crate) fn without_run(date: &str) -> &str {
-    let is_run =
-        |run: &str| run.len() == 2 * RUN_BYTES && run.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     match date.rsplit_once('_') {
         Some((before, run)) if is_run(run) => before,
         _ => date,
     }
+}
+
+/// Whether these are the digits of a run.
+pub(crate) fn is_run(text: &str) -> bool {
+    text.len() == 2 * RUN_BYTES && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A stem for a copy of `stem`, whose backup began at this local time: the same, or one of its own where a publication may
@@ -41,11 +44,15 @@ pub(crate) fn of_copy(volume: &dyn Store, name: &str, stem: &str, began: NaiveDa
 }
 
 fn unique(volume: &dyn Store, name: &str, local_now: NaiveDateTime) -> Result<String, StoreError> {
+    Ok(format!("{name}_{}_{}", local_now.format("%d_%m_%Y_%H%M%S"), run(volume)?))
+}
+
+/// Random digits that tell one run from all others.
+pub(crate) fn run(volume: &dyn Store) -> Result<String, StoreError> {
     let mut run = [0_u8; RUN_BYTES];
-    let failed = StoreError::errno("choosing a name in", volume.path());
     // The first bytes of a call come whole, or the call fails.
-    getrandom(&mut run, GetRandomFlags::empty()).map_err(failed)?;
-    Ok(format!("{name}_{}_{}", local_now.format("%d_%m_%Y_%H%M%S"), shown::hex(&run)))
+    getrandom(&mut run, GetRandomFlags::empty()).map_err(StoreError::errno("choosing a name in", volume.path()))?;
+    Ok(shown::hex(&run))
 }
 
 /// `NAME_DD_MM_YYYY`; with `_HHMMSS` if that stem is in use, and later seconds if that is in use too.

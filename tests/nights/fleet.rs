@@ -75,6 +75,10 @@ fn a_night_leaves_its_state_and_a_copy() {
     assert_eq!(host.verb(&["verify", "--all"]).status, 0);
     assert_eq!(host.verb(&["run"]).status, 0);
     assert_eq!(fleet(&host, &["--proof-days", "1"]).status, 0);
+    // Two runs of one second leave two states.
+    let states = names(&host.at("shared").join(&name));
+    assert_eq!(states.len(), 2, "{states:?}");
+    assert!(states.iter().all(|state| state.len() == "2026-11-20_010000_00_0123456789ab.json".len()), "{states:?}");
     // The page, and the metrics, which promtool reads.
     let (page, metrics) = (host.at("page.html"), host.at("fleet.prom"));
     let written = fleet(&host, &["--html", page.to_str().unwrap(), "--prometheus", metrics.to_str().unwrap()]);

@@ -146,9 +146,9 @@ pub mod facts {
         Handling, Holds, HoldsKind, Layout, NestedLv, PreservedBytes, Region, SourceFacts, Table, TableKind, UsedCopy,
     };
     pub use crate::manifest::{
-        CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, EncryptionRecord, ImageRecord,
-        OnServerRecord, OptionsRecord, ProblemCounts, RegionRecord, SetRecord, SizesRecord, SnapshotRecord,
-        SourceRecord,
+        CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, EncryptionRecord, ImageRecord, LockMode,
+        LockedRecord, OnServerRecord, OptionsRecord, ProblemCounts, RegionRecord, SetRecord, SizesRecord,
+        SnapshotRecord, SourceRecord,
     };
     pub use crate::run::check::BackupFile;
     pub use crate::run::check::second_opinion::SecondOpinion;

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 pub use self::image::ImageRecord;
 pub use self::records::{
-    AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, OnServerRecord,
-    OptionsRecord, ProblemCounts, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
+    AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, LockMode, LockedRecord,
+    OnServerRecord, OptionsRecord, ProblemCounts, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
 };
 pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use self::sealed::Private;
@@ -102,6 +102,9 @@ pub struct Manifest {
     /// The backup that this is a copy of; `None` if it was copied with its names, or if it is no copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_from: Option<CopiedFrom>,
+    /// Until when the object store keeps the files from being deleted; `None` if they are not locked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<LockedRecord>,
     /// The changes since the previous backup, if they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<ChangesRecord>,
@@ -323,6 +326,7 @@ pub(crate) fn blank() -> Manifest {
         counts: Counts::default(),
         carried: None,
         copied_from: None,
+        locked: None,
         changes: None,
         sizes: SizesRecord::default(),
         problems: Vec::new(),

@@ -20,6 +20,7 @@ mod profile;
 mod settings;
 
 pub use address::ObjectAddress;
+pub use bucket::{LockHeaders, ObjectVersion};
 pub use calls::{Found, Written};
 pub use client::ObjectClient;
 pub use error::ObjectError;

@@ -15,6 +15,7 @@ mod destination;
 mod error;
 pub mod index_cache;
 pub mod local;
+mod lock;
 #[cfg(feature = "s3")]
 pub mod object;
 pub mod open;
@@ -32,5 +33,7 @@ pub use api::{Folder, RunLock, Store};
 pub use backup::{Backup, IsImage, RECORD, ReadError};
 pub use destination::{Destination, OWN_DIRECTORY, is_in_object_store};
 pub use error::StoreError;
+pub use lock::LockOptions;
+pub(crate) use lock::lock_of_copy;
 pub use options::StoreOptions;
 pub(crate) use stem::{is_run, of_copy, run, without_run};

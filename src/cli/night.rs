@@ -20,7 +20,7 @@ use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
 use volbak::run::expected::as_config;
 use volbak::run::named::NamedError;
-use volbak::run::nightly::{NightError, NightOptions, Rehearsal, forecast, rehearse, run};
+use volbak::run::nightly::{NightError, NightOptions, Rehearsal, apply, forecast, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, room, status};
 use volbak::run::{accept, notices, protect, reports};
@@ -309,6 +309,9 @@ fn forecast_of(args: &PruneArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
             None => wanted.push((name.clone(), None)),
         }
     }
+    if args.apply {
+        return applied(args, &wanted, verbosity);
+    }
     let found = forecast(&args.place.config()?, &wanted, &world(verbosity, Cancel::default()).1)?;
     if args.json {
         print_json(&json!({ "format": JSON_FORMAT, "volumes": found.volumes(), "brake": found.brake() }))?;
@@ -316,6 +319,25 @@ fn forecast_of(args: &PruneArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         print(&found.text())?;
     }
     Ok(ExitClass::Well)
+}
+
+/// Removes what retention does not keep, without a backup before.
+fn applied(args: &PruneArgs, wanted: &[(String, Option<String>)], verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    if wanted.iter().any(|(_, stem)| stem.is_some()) {
+        return Err(
+            UsageError("--apply takes volumes and groups; `volbak remove` removes single backups".to_owned()).into()
+        );
+    }
+    let only: Vec<String> = wanted.iter().map(|(volume, _)| volume.clone()).collect();
+    let done = apply(&args.place.config()?, &only, args.force, &world(verbosity, Cancel::default()).1)?;
+    if args.json {
+        print_json(&json!({ "format": JSON_FORMAT, "removed": done.removed, "problems": done.problems }))?;
+    } else {
+        let removed = done.removed.iter().map(|archive| format!("removed {}\n", archive.display()));
+        let said = done.problems.iter().map(|problem| format!("{}: {}\n", problem.location, problem.what));
+        print(&removed.chain(said).collect::<String>())?;
+    }
+    Ok(if done.is_doubtful() { ExitClass::WithProblems } else { ExitClass::Well })
 }
 
 fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {
@@ -364,7 +386,9 @@ fn test_notices(place: &Where, name: Option<&str>) -> anyhow::Result<ExitClass> 
 
 fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
-    let findings = examine(&config, &SystemCommands, SystemClock.now());
+    let mut findings = examine(&config, &SystemCommands, SystemClock.now());
+    #[cfg(feature = "s3")]
+    findings.extend(volbak::run::store_check::intruder_findings(&config, SystemClock.now()));
     if args.json {
         print_json(&json!({ "format": JSON_FORMAT, "findings": findings }))?;
     } else {

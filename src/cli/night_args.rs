@@ -173,9 +173,16 @@ pub(crate) struct PruneArgs {
     pub(crate) names: Vec<String>,
     #[command(flatten)]
     pub(crate) place: Where,
-    /// Required, since `prune` only shows what `volbak run` would remove; `volbak remove` removes single backups
-    #[arg(long, required = true)]
+    /// Show what `volbak run` would remove; `volbak remove` removes single backups
+    #[arg(long, required_unless_present = "apply", conflicts_with = "apply")]
     pub(crate) dry_run: bool,
+    /// Remove what retention does not keep, of volumes with a backup of the last two days. For a host with credentials
+    /// that may delete, where those of the backup host may not
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// With --apply: also if more than half of all backups would be removed
+    #[arg(long, requires = "apply")]
+    pub(crate) force: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

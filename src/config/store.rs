@@ -2,6 +2,8 @@
 
 use super::kinds::{rate, seconds};
 use super::section::Section;
+use crate::manifest::LockMode;
+use crate::store::LockOptions;
 pub use crate::store::StoreOptions;
 
 pub(super) fn read(section: &Section<'_>) -> StoreOptions {
@@ -19,5 +21,21 @@ pub(super) fn read(section: &Section<'_>) -> StoreOptions {
         upload_rate_limit: rate(section, "upload_rate_limit"),
         cache_directory: section.path("cache_directory", "/var/cache/volbak").unwrap_or(usual.cache_directory),
         deadline: seconds(section, "deadline_seconds", 86_400).unwrap_or(usual.deadline),
+        lock: lock(section),
     }
+}
+
+fn lock(section: &Section<'_>) -> Option<LockOptions> {
+    let mode = section.choice("lock", &[("governance", LockMode::Governance), ("compliance", LockMode::Compliance)]);
+    let days = |key, usual| section.number(key, 1, 36_500).unwrap_or(usual);
+    let options = |mode| LockOptions {
+        mode,
+        days: days("lock_days", 7),
+        weekly_days: days("lock_weekly_days", 0),
+        monthly_days: days("lock_monthly_days", 0),
+        yearly_days: days("lock_yearly_days", 0),
+    };
+    // The durations are read in any case, so that a mistake in one shows.
+    let read = options(mode.unwrap_or(LockMode::Governance));
+    mode.map(|_| read)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::counts::CarryCounts;
@@ -100,6 +101,25 @@ pub struct CopiedFrom {
     pub stem: String,
     /// The `self_sha256` of its manifest.
     pub self_sha256: String,
+}
+
+/// Until when the store keeps the files of a backup from being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedRecord {
+    /// Who may end the lock earlier.
+    pub mode: LockMode,
+    /// Its end.
+    pub until: DateTime<Utc>,
+}
+
+/// The mode of a store's object lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockMode {
+    /// Credentials with a right of their own may end it earlier.
+    Governance,
+    /// Nobody may.
+    Compliance,
 }
 
 /// Content carried forward. The archive does not depend on the previous backup: the content was copied.

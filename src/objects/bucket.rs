@@ -1,13 +1,81 @@
 //! Facts of a bucket: versions, object lock, the rule that ends uploads.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use ureq::http::Method;
 
-use super::answers::{children, text_of, understood};
+use super::answers::{children, needed, text_of, understood};
 use super::call::Call;
 use super::client::ObjectClient;
 use super::error::ObjectError;
 
+/// More pages of versions than a prefix has.
+const MOST_PAGES: usize = 1000;
+
+/// The lock of an object that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockHeaders {
+    /// `GOVERNANCE` or `COMPLIANCE`.
+    pub mode: &'static str,
+    /// Its end.
+    pub until: DateTime<Utc>,
+}
+
+impl LockHeaders {
+    pub(super) fn on<'a>(&self, call: Call<'a>) -> Call<'a> {
+        let until = self.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+        call.header("x-amz-object-lock-mode", self.mode).header("x-amz-object-lock-retain-until-date", until)
+    }
+}
+
+/// A version of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// Its key.
+    pub key: String,
+    /// Its id.
+    pub id: String,
+    /// Its ETag without quotes; `None` for a marker, which says that the object was deleted.
+    pub etag: Option<String>,
+}
+
 impl ObjectClient {
+    /// The versions and markers of all keys that begin with `prefix`.
+    pub fn object_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, ObjectError> {
+        let mut all = Vec::new();
+        let mut markers: Option<(String, String)> = None;
+        for _ in 0..MOST_PAGES {
+            let mut call =
+                Call::new("ListObjectVersions", Method::GET, None).query("versions", "").query("prefix", prefix);
+            if let Some((key, id)) = &markers {
+                call = call.query("key-marker", key).query("version-id-marker", id);
+            }
+            let answer = self.send(&call)?;
+            let before = all.len();
+            let next = understood(&answer.body, "ListVersionsResult", |root| {
+                for name in ["Version", "DeleteMarker"] {
+                    for one in children(root, name) {
+                        let etag = text_of(one, "ETag").map(|etag| etag.trim_matches('"').to_owned());
+                        let (key, id) = (needed(one, "Key")?, needed(one, "VersionId")?);
+                        if key.starts_with(prefix) {
+                            let etag = (name == "Version").then(|| etag.unwrap_or_default());
+                            all.push(ObjectVersion { key, id, etag });
+                        }
+                    }
+                }
+                let is_cut = text_of(root, "IsTruncated").is_some_and(|is| is == "true");
+                let marker = |name| text_of(root, name).unwrap_or_default();
+                Ok(is_cut.then(|| (marker("NextKeyMarker"), marker("NextVersionIdMarker"))))
+            });
+            match next.map_err(|why| self.not_understood(&call, why))? {
+                None => return Ok(all),
+                Some(next) if Some(&next) != markers.as_ref() && all.len() > before => markers = Some(next),
+                Some(_) => break,
+            }
+        }
+        let what = format!("ListObjectVersions s3://{}", self.address().bucket);
+        Err(ObjectError::Endless { what, why: "a page leads back to itself, or there are too many".to_owned() })
+    }
+
     /// Whether the bucket keeps versions: `Enabled`, `Suspended`, or `None` if it never did.
     pub fn versioning(&self) -> Result<Option<String>, ObjectError> {
         let call = Call::new("GetBucketVersioning", Method::GET, None).query("versioning", "");
@@ -43,6 +111,20 @@ impl ObjectClient {
             })
             .map_err(|why| self.not_understood(&call, why)),
         }
+    }
+
+    /// Sets the retention of a version. To end a lock earlier, credentials need a right of their own, and a store of its own
+    /// to heed it.
+    pub fn set_retention(&self, key: &str, version: Option<&str>, lock: &LockHeaders) -> Result<(), ObjectError> {
+        let until = lock.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let mode = lock.mode;
+        let body = format!("<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>");
+        let mut call = Call::new("PutObjectRetention", Method::PUT, Some(key)).query("retention", "");
+        if let Some(version) = version {
+            call = call.query("versionId", version);
+        }
+        let call = call.body(body.as_bytes()).header("x-amz-bypass-governance-retention", "true");
+        self.send(&call).map(drop)
     }
 
     /// Whether a rule of the bucket ends uploads that were not completed.

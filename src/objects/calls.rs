@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method};
 
+use super::bucket::LockHeaders;
 use super::call::{Call, Repeat};
 use super::client::{ObjectClient, time_of};
 use super::error::ObjectError;
@@ -42,6 +43,11 @@ impl ObjectClient {
         let call = Call::new("PutObject", Method::PUT, Some(key)).body(bytes);
         let call = if only_new { Call { repeat: Repeat::No, ..call.header("if-none-match", "*") } } else { call };
         self.written(&call)
+    }
+
+    /// Writes an object with a lock, which the bucket has to support.
+    pub fn put_locked(&self, key: &str, bytes: &[u8], lock: &LockHeaders) -> Result<Written, ObjectError> {
+        self.written(&lock.on(Call::new("PutObject", Method::PUT, Some(key)).body(bytes)))
     }
 
     /// As [`Self::put`], with further headers.

@@ -41,13 +41,18 @@ struct Page {
 impl ObjectClient {
     /// Whether any key begins with `prefix`.
     pub fn has_any(&self, prefix: &str) -> Result<bool, ObjectError> {
+        Ok(!self.list_first(prefix, 1)?.is_empty())
+    }
+
+    /// The first keys that begin with `prefix`, at most `most` of them.
+    pub fn list_first(&self, prefix: &str, most: u32) -> Result<Vec<String>, ObjectError> {
         let call = Call::new("ListObjectsV2", Method::GET, None)
             .query("list-type", "2")
             .query("encoding-type", "url")
-            .query("max-keys", "1")
+            .query("max-keys", most.to_string())
             .query("prefix", prefix);
         let page = page(&self.send(&call)?.body, prefix).map_err(|why| self.not_understood(&call, why))?;
-        Ok(!page.listing.objects.is_empty())
+        Ok(page.listing.objects.into_iter().map(|object| object.key).collect())
     }
 
     /// All keys that begin with `prefix`. With `by_folder` those with a further slash are not listed: their prefixes up to

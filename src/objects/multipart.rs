@@ -6,6 +6,7 @@ use std::ops::Range;
 use ureq::http::Method;
 
 use super::answers::{children, needed, text_of, understood};
+use super::bucket::LockHeaders;
 use super::call::{Call, Repeat};
 use super::calls::{Written, etag, text};
 use super::client::ObjectClient;
@@ -35,7 +36,13 @@ const MOST_PAGES: usize = 1000;
 impl ObjectClient {
     /// Begins an upload, and returns its id. If the answer is lost, an upload may be left behind.
     pub fn begin_upload(&self, key: &str) -> Result<String, ObjectError> {
+        self.begin_upload_locked(key, None)
+    }
+
+    /// As [`Self::begin_upload`], of an object with a lock.
+    pub fn begin_upload_locked(&self, key: &str, lock: Option<&LockHeaders>) -> Result<String, ObjectError> {
         let call = Call::new("CreateMultipartUpload", Method::POST, Some(key)).query("uploads", "");
+        let call = lock.map_or(call.clone(), |lock| lock.on(call));
         let answer = self.send(&call)?;
         let id = understood(&answer.body, "InitiateMultipartUploadResult", |root| needed(root, "UploadId"));
         let id = id.map_err(|why| self.not_understood(&call, why))?;

@@ -107,6 +107,7 @@ impl ImageFiles {
             counts: written.counts,
             carried: None,
             copied_from: None,
+            locked: None,
             changes: None,
             sizes: members.into(),
             digests: DigestsRecord {

@@ -23,6 +23,7 @@ use crate::report::{Abort, FORMAT_VERSION, RunFacts, RunReport, RunVerdict, Usag
 use crate::store::StoreError;
 use crate::store::presence::disk_usage;
 
+mod apart;
 mod away;
 mod brake;
 mod by_cloud;
@@ -46,6 +47,7 @@ mod sets;
 mod volume;
 mod work;
 
+pub use apart::{Applied, apply};
 pub use dry_run::{Forecast, LeftOut, PlannedBackup, PlannedVolume, Rehearsal, ToBackUp, forecast, rehearse};
 pub use error::NightError;
 pub(super) use groups::{in_groups, volumes_backed_up};

@@ -18,7 +18,7 @@ use crate::store::catalog::{self, BackupState, CatalogEntry, Volume};
 use crate::store::pins::{Pin, Pins};
 use crate::store::removal::remove_backup;
 use crate::store::retention::{BackupFacts, Health, Now, Occasion, Plan, Policy, SetFacts, is_future, keep_sets, plan};
-use crate::store::{Destination, Folder};
+use crate::store::{Destination, Folder, is_in_object_store};
 
 /// The backups of one volume, from its directory.
 #[derive(Debug)]
@@ -300,6 +300,13 @@ pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
         let archive = crate::store::Backup::in_directory(volume.path(), id).archive_path();
         match remove_backup(&**volume, id) {
             Ok(()) => pruned.removed.push(archive),
+            // A state of the store, and no error.
+            Err(error @ (StoreError::Held { .. } | StoreError::MayNotDelete(_))) => {
+                pruned.problems.push(Problem::new(Severity::Notice, id, format!("it is due for removal: {error}")));
+                if matches!(error, StoreError::MayNotDelete(_)) {
+                    break;
+                }
+            }
             Err(error) => {
                 let what = format!("it could not be removed: {}", with_causes(&error));
                 pruned.problems.push(Problem::new(Severity::Warning, id, what));
@@ -321,6 +328,7 @@ fn as_backup(entry: &CatalogEntry, manifest: &Manifest) -> BackupFacts {
         .unwrap_or_else(|_| manifest.started_at.with_timezone(&Local).date_naive());
     BackupFacts {
         whole: manifest.is_whole(),
+        locked_until: manifest.locked.map(|lock| lock.until).filter(|_| is_in_object_store(&entry.archive)),
         size_bytes: manifest.sizes.archive_bytes.saturating_add(manifest.sizes.index_bytes),
         set: manifest.set.as_ref().map(|set| SetFacts {
             group: set.group.clone(),

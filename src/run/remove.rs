@@ -131,7 +131,7 @@ fn named_backups(destination: &Destination, specs: &[String], at: DateTime<Utc>)
 fn brake(reasons: &[Reason], force: bool) -> Option<String> {
     reasons.iter().find_map(|reason| match reason {
         Reason::Protected => Some("it is protected; `volbak unprotect` releases it".to_owned()),
-        Reason::BeforeSuddenChange => Some(format!("it is {reason}")),
+        Reason::BeforeSuddenChange | Reason::Locked { .. } => Some(format!("it is {reason}")),
         Reason::LastVerified | Reason::LastGood | Reason::LastWhole if !force => {
             Some(format!("it is {reason}; --force removes it nevertheless"))
         }

@@ -1,6 +1,7 @@
 //! `store check`: what an object store can do is tried on small objects below `.volbak/` of the destination, which are
 //! removed again, and recorded there.
 
+mod intruder;
 mod probe;
 mod tries;
 mod uploads;
@@ -12,6 +13,7 @@ use crate::objects::{ObjectClient, ObjectError};
 use crate::outside::host;
 pub use crate::run::doctor::{Answer, Finding};
 pub use crate::store::object::client;
+pub use intruder::intruder_findings;
 use probe::Probe;
 
 /// What was found.

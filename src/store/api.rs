@@ -20,9 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::StoreError;
+use super::lock::LockOptions;
 use super::open::OpenError;
 use super::presence::{Space, disk_usage};
 use crate::archive::members::ArchiveFile;
+use crate::manifest::LockedRecord;
 use crate::outside::{BlockRead, Traffic};
 
 /// A folder of a destination.
@@ -163,6 +165,24 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// What was sent to the store and received from it so far; `None` without a network.
     fn traffic(&self) -> Option<Traffic> {
         None
+    }
+
+    /// How new backups are locked here; `None` if they are not.
+    fn lock_options(&self) -> Option<LockOptions> {
+        None
+    }
+
+    /// Locks the files of this stem that are published from now on: publishing one fails if the store does not confirm its
+    /// lock. Fails if the store has no lock.
+    fn lock_files(&self, stem: &str, lock: LockedRecord) -> Result<(), StoreError> {
+        let _ = (stem, lock);
+        Ok(())
+    }
+
+    /// Fails if the published file `name` is locked, or if these credentials may not delete it as far as that is known.
+    fn check_removable(&self, name: &str) -> Result<(), StoreError> {
+        let _ = name;
+        Ok(())
     }
 
     /// Whether this is still the directory that was opened: it was not unmounted, and nothing was mounted over it.

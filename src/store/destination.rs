@@ -51,7 +51,8 @@ impl Destination {
             let settings = |source| StoreError::Settings { destination: root.to_owned(), source };
             let address = root.to_str().ok_or_else(|| settings("its address is not UTF-8".into()))?;
             let client = super::object::client(address, options).map_err(|error| settings(error.into()))?;
-            let store = super::object::ObjectStore::new(client).keeping_in(&options.cache_directory);
+            let store =
+                super::object::ObjectStore::new(client).keeping_in(&options.cache_directory).locking(options.lock);
             Ok(Self::over(Arc::new(store)))
         }
         #[cfg(not(feature = "s3"))]

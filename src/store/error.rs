@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use rustix::io::Errno;
 
 use super::open::OpenError;
@@ -92,6 +93,36 @@ pub enum StoreError {
     /// A file that is no part of a backup has the name that a file of a backup needs.
     #[error("{} exists, and belongs to no complete backup: move it away", .0.display())]
     Taken(PathBuf),
+    /// The config asks for a lock, and the store has none.
+    #[error(
+        "{} cannot lock objects ({why}), and `lock` in [store] asks for it: make the bucket with object lock, or remove `lock`; \
+         nothing was published", path.display()
+    )]
+    NoLock {
+        /// The folder.
+        path: PathBuf,
+        /// What the store says.
+        why: String,
+    },
+    /// The store took a lock, and does not confirm it.
+    #[error("{} was written with a lock, and the store does not confirm it ({why}): the backup was not published", path.display())]
+    NotLocked {
+        /// The file.
+        path: PathBuf,
+        /// What the store says.
+        why: String,
+    },
+    /// The store keeps a file from being deleted.
+    #[error("{} is locked in its store until {until}", path.display())]
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// The end of the lock.
+        until: DateTime<Utc>,
+    },
+    /// These credentials have no right to delete.
+    #[error("{}: these credentials may not delete it; `volbak prune --apply` with others does", .0.display())]
+    MayNotDelete(PathBuf),
     /// All names for a backup of this minute are in use.
     #[error("every name for a backup of this minute is taken in {}", .0.display())]
     NoFreeName(PathBuf),

@@ -7,12 +7,15 @@
 
 mod cache;
 mod catalogue;
+mod connect;
 mod file;
 mod keys;
 mod lease;
+mod locked;
 mod parts;
 mod reading;
 mod seen;
+mod uploads;
 mod versions;
 
 use std::io;
@@ -23,19 +26,22 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use self::cache::{Cache, Named};
+pub use self::connect::client;
 use self::file::{ObjectFile, Stage, Staged};
+use self::locked::Locks;
 use self::reading::{ObjectBlocks, stored};
 use self::seen::Seen;
 use super::api::{Folder, Listing, Lock, Store, StoreFile, Writers};
 use super::backup::RECORD;
 use super::error::StoreError;
 use super::local::TEMPORARY_PREFIX;
+use super::lock::LockOptions;
 use super::open::OpenError;
-use super::options::StoreOptions;
 use super::pending::PUBLISHED_WITHIN;
 use super::presence::Space;
 use crate::archive::kind::ArchiveKind;
-use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources};
+use crate::manifest::LockedRecord;
+use crate::objects::ObjectClient;
 use crate::outside::{BlockRead, Traffic};
 
 /// An empty object that makes a folder of a prefix.
@@ -46,23 +52,6 @@ const MOST_SET_ASIDE: u64 = 64 << 20;
 /// An announced file is abandoned after this time, by the store's clock. A run publishes in half of it or not at all.
 const ABANDONED_AFTER: Duration = PUBLISHED_WITHIN.saturating_mul(2);
 
-/// A client for `destination`, with the settings of the config and those of this process's environment.
-pub fn client(destination: &str, options: &StoreOptions) -> Result<ObjectClient, ObjectError> {
-    let address = ObjectAddress::parse(destination)?;
-    let sources = ObjectSources {
-        endpoint: options.endpoint.clone(),
-        region: options.region.clone(),
-        path_style: Some(options.path_style),
-        ca_file: options.ca_file.clone(),
-        credentials_file: options.credentials_file.clone(),
-        profile: options.profile.clone(),
-        proxy: options.proxy.clone(),
-        ..ObjectSources::from_environment()
-    };
-    let limits = Limits { deadline: options.deadline, upload_rate: options.upload_rate_limit, ..Limits::default() };
-    ObjectClient::new(address, ObjectSettings::find(&sources)?, limits)
-}
-
 /// A prefix of a bucket.
 #[derive(Debug)]
 pub struct ObjectStore {
@@ -72,6 +61,7 @@ pub struct ObjectStore {
     prefix: String,
     path: PathBuf,
     cache: Arc<Cache>,
+    locks: Arc<Locks>,
     /// What is looked at; `None` to ask the store for each file.
     seen: Option<Arc<Seen>>,
 }
@@ -82,7 +72,14 @@ impl ObjectStore {
         let address = client.address().clone();
         let prefix = if address.prefix.is_empty() { String::new() } else { format!("{}/", address.prefix) };
         let path = PathBuf::from(address.to_string());
-        Self { client: Arc::new(client), stage: Arc::default(), prefix, path, cache: Arc::default(), seen: None }
+        let (stage, cache, locks) = (Arc::default(), Arc::default(), Arc::default());
+        Self { client: Arc::new(client), stage, prefix, path, cache, locks, seen: None }
+    }
+
+    /// Locks new backups.
+    #[must_use]
+    pub fn locking(self, options: Option<LockOptions>) -> Self {
+        Self { locks: Arc::new(Locks::new(options)), ..self }
     }
 
     /// Keeps manifests and indexes that are read or written in this directory of this host.
@@ -92,30 +89,9 @@ impl ObjectStore {
         Self { cache: Arc::new(Cache::new(directory, scope)), ..self }
     }
 
-    /// Aborts uploads below this prefix that no open file of this process continues: what killed runs left. Only the
-    /// one writer of the prefix may call this. Returns their number.
-    pub fn abort_dead_uploads(&self) -> Result<usize, StoreError> {
-        let failed = |error| self.failed("aborting uploads in", "", error);
-        let mut aborted = 0;
-        for (key, id) in self.client.uploads(&self.prefix).map_err(failed)? {
-            if self.stage.find(&key).is_some() {
-                continue;
-            }
-            // A part that was on its way may arrive after the upload was aborted.
-            for _ in 0..10 {
-                self.client.abort_upload(&key, &id).map_err(failed)?;
-                if !self.client.has_parts(&key, &id).map_err(failed)? {
-                    break;
-                }
-            }
-            aborted += 1;
-        }
-        Ok(aborted)
-    }
-
     fn at(&self, prefix: String, path: PathBuf, seen: Option<Arc<Seen>>) -> Folder {
         let (client, stage, cache) = (Arc::clone(&self.client), Arc::clone(&self.stage), Arc::clone(&self.cache));
-        Arc::new(Self { client, stage, prefix, path, cache, seen })
+        Arc::new(Self { client, stage, prefix, path, cache, locks: Arc::clone(&self.locks), seen })
     }
 }
 
@@ -233,7 +209,8 @@ impl Store for ObjectStore {
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
         let key = self.key(name)?;
         let is_staged = self.is_there(&self.aside(name)?, name)?;
-        let staged = (!is_staged).then(|| self.stage.add(&key, Staged::new(&self.client, &key))).flatten();
+        let staged =
+            (!is_staged).then(|| self.stage.add(&key, Staged::new(&self.client, &key, self.locks.of(&key)))).flatten();
         let staged = staged.ok_or_else(|| StoreError::errno("making", &self.path.join(name))(Errno::EXIST))?;
         Ok(Box::new(ObjectFile::new(staged, self.path.join(name))))
     }
@@ -247,6 +224,9 @@ impl Store for ObjectStore {
             let short = staged.in_memory().ok().filter(|_| seen::is_kept(&key));
             staged.publish().map_err(StoreError::io("publishing", &path))?;
             self.stage.take(&key);
+            if let Some(lock) = staged.lock() {
+                self.confirm_lock(&key, name, lock)?;
+            }
             if let Some(bytes) = short {
                 let etag = catalogue::md5(&bytes);
                 self.cache.keep(Named { key: &key, etag: &etag, len: bytes.len() as u64 }, &bytes);
@@ -275,7 +255,7 @@ impl Store for ObjectStore {
         };
         self.discard(name)?;
         self.client.put(&aside, &content, false).map_err(failed)?;
-        self.client.delete(&key, None).map_err(failed)
+        self.erase(&key, name)
     }
 
     fn put(&self, name: &str, bytes: &[u8], _: Writers) -> Result<(), StoreError> {
@@ -292,14 +272,14 @@ impl Store for ObjectStore {
         let (key, failed) = (self.key(name)?, |error| self.failed("removing", name, error));
         if self.is_written_again(name) {
             let versions = versions::list(&self.client, &key).map_err(failed)?;
-            let removed = versions.iter().try_for_each(|version| self.client.delete(&version.key, None));
-            if self.is_own() && removed.as_ref().is_err_and(|error| error.status() == Some(403)) {
+            let removed = versions.iter().try_for_each(|version| self.erase(&version.key, name));
+            if self.is_own() && matches!(removed, Err(StoreError::Held { .. } | StoreError::MayNotDelete(_))) {
                 // The key of a host needs no right to delete.
                 return versions::write(&self.client, &key, b"").map_err(failed);
             }
-            removed.map_err(failed)?;
+            removed?;
         }
-        self.client.delete(&key, None).map_err(failed)
+        self.erase(&key, name)
     }
 
     fn discard(&self, name: &str) -> Result<(), StoreError> {
@@ -310,7 +290,7 @@ impl Store for ObjectStore {
             }
             ended?;
         }
-        self.client.delete(&self.aside(name)?, None).map_err(|error| self.failed("removing", name, error))
+        self.erase(&self.aside(name)?, name)
     }
 
     /// An answered request is durable.
@@ -373,6 +353,19 @@ impl Store for ObjectStore {
     fn is_abandoned(&self, name: &str) -> Result<bool, StoreError> {
         let found = self.client.head(&self.aside(name)?).map_err(|error| self.failed("asking", name, error))?;
         Ok(found.is_none_or(|found| found.age.is_some_and(|age| age >= ABANDONED_AFTER)))
+    }
+
+    fn lock_options(&self) -> Option<LockOptions> {
+        self.locks.options()
+    }
+
+    fn lock_files(&self, stem: &str, lock: LockedRecord) -> Result<(), StoreError> {
+        self.begin_lock(stem, lock)
+    }
+
+    fn check_removable(&self, name: &str) -> Result<(), StoreError> {
+        let key = self.key(name)?;
+        self.held_until(&key).map_or(Ok(()), |until| Err(StoreError::Held { path: self.path.join(name), until }))
     }
 
     fn end_dead_uploads(&self) -> Result<usize, StoreError> {

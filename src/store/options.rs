@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::lock::LockOptions;
+
 /// The settings of an object store: the table `[store]` of the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
@@ -26,6 +28,8 @@ pub struct StoreOptions {
     pub cache_directory: PathBuf,
     /// The time for one request with all its repetitions.
     pub deadline: Duration,
+    /// The lock of new backups; none if `None`.
+    pub lock: Option<LockOptions>,
 }
 
 impl Default for StoreOptions {
@@ -41,6 +45,7 @@ impl Default for StoreOptions {
             upload_rate_limit: None,
             cache_directory: PathBuf::from("/var/cache/volbak"),
             deadline: Duration::from_secs(300),
+            lock: None,
         }
     }
 }

@@ -12,10 +12,11 @@ use super::api::{Content, Folder, StoreFile};
 use super::error::StoreError;
 use super::index_cache::{IndexCache, NewIndex};
 use super::open::OpenError;
-use super::stem;
+use super::{lock, stem};
 use crate::archive::kind::{ArchiveKind, Compression};
 use crate::archive::members::{ArchiveFile, Hashing};
 use crate::encryption::{Recipients, WrittenTable};
+use crate::manifest::LockedRecord;
 use crate::outside::{BlockCursor, BlockRead};
 
 /// The suffixes of all files that a backup may have, in the order of publication; it has one archive. The manifest, which
@@ -90,6 +91,7 @@ pub struct PendingBackup {
     index: Box<dyn StoreFile>,
     /// Of an encrypted backup.
     sealed: Option<SealedFiles>,
+    lock: Option<LockedRecord>,
     is_published: bool,
 }
 
@@ -138,6 +140,7 @@ impl PendingBackup {
     ) -> Result<Self, StoreError> {
         let plain_index = cache.filter(|_| kind.is_sealed()).map(|cache| cache.begin(name)).transpose()?;
         let stem = stem::new(&*volume, name, local_now, &SUFFIXES)?;
+        let lock = lock::begin(&*volume, name, &stem, local_now.date())?;
         let created = |suffix: &str| {
             volume.create(&format!("{stem}{suffix}")).inspect_err(|_| {
                 // The files are still empty; a failed removal would not change the error to report.
@@ -152,12 +155,17 @@ impl PendingBackup {
             Some(plain_index) => Some(SealedFiles { segments: created(SEGMENTS)?, plain_index }),
             None => None,
         };
-        Ok(Self { volume, stem, kind, archive, index, sealed, is_published: false })
+        Ok(Self { volume, stem, kind, archive, index, sealed, lock, is_published: false })
     }
 
     /// The common start of the four names.
     pub fn stem(&self) -> &str {
         &self.stem
+    }
+
+    /// The lock that its files get.
+    pub fn lock(&self) -> Option<LockedRecord> {
+        self.lock
     }
 
     /// A writer for the archive. With `share_blocks`, ranges in common with other files need not be copied.

@@ -17,6 +17,7 @@ pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
     let kind = kind_of_stem(volume, stem);
     // The record goes first: a backup without a verification record is valid, a record without a backup would be
     // an orphan.
+    volume.check_removable(&manifest)?;
     volume.remove(&format!("{stem}{RECORD}"))?;
     volume.set_aside(&manifest)?;
     volume.sync()?;

@@ -7,6 +7,7 @@
 //! - its own date is not more than `retention_days` days before today (calendar days, the host's);
 //! - it is the newest of one of the last days, weeks, months or years that `keep_*` ask for;
 //! - `volbak protect` keeps it, or it is the last one before a sudden change that was not accepted yet;
+//! - its store keeps it from being deleted (object lock);
 //! - it is one of the last good ones (see [`plan`]);
 //! - its date is in the future, which means that a clock was wrong;
 //! - it belongs to a set, and another member of the set is kept, or the set is the newest whole one of its group.
@@ -137,6 +138,7 @@ pub fn plan(source: &str, backups: &[BackupFacts], policy: &Policy, now: Now, oc
             if backup.pinned {
                 reasons.push(Reason::BeforeSuddenChange);
             }
+            reasons.extend(backup.locked_until.filter(|until| *until > now.utc).map(|until| Reason::Locked { until }));
             let age_days = age_days(backup, now);
             if occasion == Occasion::Gone {
                 if hold.is_some() || age_days <= i64::from(policy.gone_days) {

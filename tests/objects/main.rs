@@ -12,6 +12,7 @@ mod copies;
 #[cfg(feature = "encryption")]
 mod encrypted;
 mod few_requests;
+mod locked;
 // The suite of every store.
 #[path = "../backup/publishing/contract.rs"]
 mod contract;

@@ -12,7 +12,7 @@ use crate::check::{status, volbak};
 /// Parts other than the last have at least so much.
 const PART_BYTES: usize = 5 << 20;
 
-fn kind() -> String {
+pub(crate) fn kind() -> String {
     std::env::var("OBJECTS_KIND").expect("scripts/test-objects sets it")
 }
 

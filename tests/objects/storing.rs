@@ -20,13 +20,24 @@ const PAGE: usize = 7;
 #[derive(Clone)]
 struct Object {
     bytes: Arc<Vec<u8>>,
+    /// Mode and end of its lock.
+    lock: Option<(String, String)>,
     etag: String,
     modified: SystemTime,
 }
 
 struct Upload {
     key: String,
+    lock: Option<(String, String)>,
     parts: BTreeMap<u32, Object>,
+}
+
+/// What a server does with the lock of an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locks {
+    Kept,
+    /// It takes them without a word, and forgets them.
+    Forgotten,
 }
 
 #[derive(Default)]
@@ -44,6 +55,8 @@ struct State {
     delay: Duration,
     /// Keys of a page of a list; 0 for the usual few.
     page: usize,
+    /// What becomes of locks; `None` in a bucket without them.
+    locks: Option<Locks>,
     /// As the RADOS gateway 16 does with the condition of a copy.
     heeds_no_conditions: bool,
     /// What requests sent, and what was copied of one object to another.
@@ -136,6 +149,21 @@ impl Storing {
         self.state().stalled.1
     }
 
+    /// The bucket has object lock.
+    pub(crate) fn has_locks(&self, locks: Locks) {
+        self.state().locks = Some(locks);
+    }
+
+    /// The mode and the end of an object's lock.
+    pub(crate) fn lock_of(&self, key: &str) -> Option<(String, String)> {
+        self.state().objects[key].lock.clone()
+    }
+
+    /// Ends all locks.
+    pub(crate) fn end_locks(&self) {
+        self.state().objects.values_mut().for_each(|object| object.lock = None);
+    }
+
     pub(crate) fn heeds_no_conditions(&self) {
         self.state().heeds_no_conditions = true;
     }
@@ -167,7 +195,7 @@ impl Storing {
 
 fn object(bytes: Vec<u8>) -> Object {
     let etag = volbak::shown::hex(&md5::Md5::digest(&bytes));
-    Object { bytes: Arc::new(bytes), etag, modified: SystemTime::now() }
+    Object { bytes: Arc::new(bytes), lock: None, etag, modified: SystemTime::now() }
 }
 
 fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
@@ -292,11 +320,28 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
     let upload = query.get("uploadId").cloned();
     match (method, key, upload) {
         ("GET", "", _) if query.contains_key("uploads") => list_uploads(state, &query),
+        ("GET", "", _) if query.contains_key("versioning") => xml("<VersioningConfiguration/>".to_owned()),
+        ("GET", "", _) if query.contains_key("object-lock") && state.locks.is_none() => {
+            refusal(404, "ObjectLockConfigurationNotFoundError")
+        }
+        ("GET", "", _) if query.contains_key("object-lock") => {
+            xml("<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
+                .to_owned())
+        }
         ("GET", "", _) => list(state, &query),
+        ("GET", key, _) if query.contains_key("retention") => {
+            match state.objects.get(key).and_then(|object| object.lock.clone()) {
+                Some((mode, until)) => {
+                    xml(format!("<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"))
+                }
+                None => refusal(404, "NoSuchObjectLockConfiguration"),
+            }
+        }
         ("POST", key, None) => {
             state.made += 1;
             let id = format!("upload-{}", state.made);
-            state.uploads.insert(id.clone(), Upload { key: key.to_owned(), parts: BTreeMap::new() });
+            let upload = Upload { key: key.to_owned(), lock: lock(state, headers), parts: BTreeMap::new() };
+            state.uploads.insert(id.clone(), upload);
             xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
         }
         ("PUT", _, Some(id)) if headers.contains_key("x-amz-copy-source") => {
@@ -304,17 +349,27 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
         }
         (_, _, Some(id)) => of_upload(state, method, &id, query.get("partNumber"), body),
         ("PUT", key, None) => {
-            let object = object(body);
+            let object = Object { lock: lock(state, headers), ..object(body) };
             let etag = object.etag.clone();
             state.objects.insert(key.to_owned(), object);
             Answer { headers: vec![("ETag", format!("\"{etag}\""))], ..done(200) }
         }
         ("DELETE", key, None) => {
+            if state.objects.get(key).is_some_and(|object| object.lock.is_some()) {
+                return refusal(403, "AccessDenied");
+            }
             state.objects.remove(key);
             done(204)
         }
         (_, key, None) => read(state, key, headers.get("range")),
     }
+}
+
+/// The lock that a request asks for, if this server keeps it.
+fn lock(state: &State, headers: &BTreeMap<String, String>) -> Option<(String, String)> {
+    let of = |name: &str| headers.get(name).cloned();
+    let asked = of("x-amz-object-lock-mode").zip(of("x-amz-object-lock-retain-until-date"));
+    asked.filter(|_| state.locks == Some(Locks::Kept))
 }
 
 /// A part that is a range of another object, if that has the ETag that is asked for.
@@ -375,7 +430,7 @@ fn of_upload(state: &mut State, method: &str, id: &str, part: Option<&String>, b
                 return refusal(400, "EntityTooSmall");
             }
             let bytes: Vec<u8> = upload.parts.values().flat_map(|part| part.bytes.iter().copied()).collect();
-            let (key, object) = (upload.key.clone(), object(bytes));
+            let (key, object) = (upload.key.clone(), Object { lock: upload.lock.clone(), ..object(bytes) });
             let etag = object.etag.clone();
             state.objects.insert(key, object);
             state.uploads.remove(id);
@@ -387,7 +442,10 @@ fn of_upload(state: &mut State, method: &str, id: &str, part: Option<&String>, b
 fn read(state: &State, key: &str, range: Option<&String>) -> Answer {
     let Some(object) = state.objects.get(key) else { return refusal(404, "NoSuchKey") };
     let len = object.bytes.len();
-    let facts = vec![("ETag", format!("\"{}\"", object.etag)), ("Last-Modified", http_date(object.modified))];
+    let mut facts = vec![("ETag", format!("\"{}\"", object.etag)), ("Last-Modified", http_date(object.modified))];
+    if let Some((mode, until)) = object.lock.clone() {
+        facts.extend([("x-amz-object-lock-mode", mode), ("x-amz-object-lock-retain-until-date", until)]);
+    }
     let Some(range) = range else {
         return Answer { status: 200, headers: facts, body: object.bytes.to_vec() };
     };

@@ -256,7 +256,7 @@ fn nights_are_kept_in_a_real_store() {
 }
 
 /// A manifest that says that the backup began so many days earlier, sealed again.
-fn older(manifest: &str, days: i64) -> String {
+pub(crate) fn older(manifest: &str, days: i64) -> String {
     let facts: Value = serde_json::from_str(manifest).unwrap();
     let begun = facts["started_at"].as_str().unwrap();
     let earlier = begun.parse::<chrono::DateTime<chrono::Utc>>().unwrap() - chrono::TimeDelta::days(days);

@@ -69,7 +69,8 @@ pub(super) fn publish(
     let replaced_until = sudden::replaced_until(backup, &archived);
     backup.step("publishing");
     let before = FromBefore { previous, changes };
-    let manifest = manifest(backup, pending.stem(), frozen_at, snapshot, archived, before);
+    let manifest =
+        Manifest { locked: pending.lock(), ..manifest(backup, pending.stem(), frozen_at, snapshot, archived, before) };
     let checksum = checksum_text(pending.stem(), manifest.kind(), &manifest.digests.archive_sha1);
     let manifest_bytes = manifest.to_bytes()?;
     let sealed = sealed(backup, &pending, &manifest)?;

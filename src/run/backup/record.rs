@@ -73,6 +73,7 @@ pub(super) fn manifest(
         counts: written.counts,
         carried,
         copied_from: None,
+        locked: None,
         changes: before.changes,
         sizes: members.into(),
         problems,

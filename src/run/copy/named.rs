@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::archive::kind::ArchiveKind;
-use crate::manifest::{CopiedFrom, Manifest, ManifestError};
+use crate::manifest::{CopiedFrom, LockedRecord, Manifest, ManifestError};
 use crate::run::backup::record::checksum_text;
 use crate::shown::hex;
 
@@ -23,6 +23,7 @@ impl Named {
         checksum: Option<Vec<u8>>,
         stem: &str,
         kind: ArchiveKind,
+        lock: Option<LockedRecord>,
     ) -> Result<Self, ManifestError> {
         let expected = read.digests.checksum_sha256.clone();
         // One that a verification added names the source: a verification of the copy adds its own.
@@ -38,6 +39,7 @@ impl Named {
         let mut copy = read;
         copy.copied_from.get_or_insert(own);
         stem.clone_into(&mut copy.stem);
+        copy.locked = lock;
         copy.digests.checksum_sha256.clone_from(&checksum_sha256);
         Ok(Self { manifest: copy.to_bytes()?, checksum, checksum_sha256 })
     }

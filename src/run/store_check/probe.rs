@@ -46,6 +46,15 @@ impl<'a> Probe<'a> {
         Ok((self.abilities, self.findings))
     }
 
+    /// Only what an intruder could do.
+    pub(super) fn intrude(mut self) -> Result<Vec<Finding>, ObjectError> {
+        let done = self.as_intruder();
+        for (key, version) in self.written.take() {
+            let _ = self.client.delete(&key, version.as_deref());
+        }
+        done.map(|()| self.findings)
+    }
+
     fn all(&mut self) -> Result<(), ObjectError> {
         self.write_and_read()?;
         self.list()?;

@@ -102,6 +102,12 @@ pub(super) fn lock_headers(now: DateTime<Utc>) -> [(&'static str, String); 2] {
     ]
 }
 
+/// A moment soon, in whole seconds.
+pub(super) fn in_seconds(seconds: i64) -> DateTime<Utc> {
+    let at = Utc::now() + TimeDelta::seconds(seconds);
+    DateTime::from_timestamp(at.timestamp(), 0).unwrap_or(at)
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;

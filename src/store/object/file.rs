@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::parts::Parts;
 use crate::archive::members::{ArchiveFile, OpenPart};
-use crate::objects::ObjectClient;
+use crate::objects::{LockHeaders, ObjectClient};
 use crate::outside::unnamed::unnamed_file;
 use crate::outside::{BlockRead, FileBlocks, StoredObject};
 use crate::store::api::{Content, StoreFile};
@@ -57,14 +57,15 @@ impl Stage {
 pub(super) struct Staged {
     parts: Arc<Mutex<Parts>>,
     is_announced: Arc<AtomicBool>,
+    lock: Option<LockHeaders>,
     /// What was written so far of an index, to be read before it is published: parts of an upload are not readable.
     copy: Arc<Mutex<Option<File>>>,
 }
 
 impl Staged {
-    pub(super) fn new(client: &Arc<ObjectClient>, key: &str) -> Self {
-        let parts = Parts::new(Arc::clone(client), key.to_owned());
-        Self { parts: Arc::new(Mutex::new(parts)), is_announced: Arc::default(), copy: Arc::default() }
+    pub(super) fn new(client: &Arc<ObjectClient>, key: &str, lock: Option<LockHeaders>) -> Self {
+        let parts = Parts::new(Arc::clone(client), key.to_owned(), lock.clone());
+        Self { parts: Arc::new(Mutex::new(parts)), is_announced: Arc::default(), lock, copy: Arc::default() }
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
@@ -73,6 +74,11 @@ impl Staged {
 
     pub(super) fn publish(&self) -> io::Result<()> {
         self.parts().publish()
+    }
+
+    /// The lock that it is published with.
+    pub(super) fn lock(&self) -> Option<&LockHeaders> {
+        self.lock.as_ref()
     }
 
     pub(super) fn start_over(&self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use crate::archive::members::OpenPart;
-use crate::objects::{CopySource, ObjectClient, Part};
+use crate::objects::{CopySource, LockHeaders, ObjectClient, Part};
 use crate::outside::StoredObject;
 
 /// Parts on their way while the next one is filled.
@@ -30,6 +30,7 @@ type Running = JoinHandle<io::Result<Part>>;
 pub(super) struct Parts {
     client: Arc<ObjectClient>,
     key: String,
+    lock: Option<LockHeaders>,
     /// `None` while all bytes are in memory.
     upload: Option<String>,
     done: Vec<Part>,
@@ -55,10 +56,11 @@ impl std::fmt::Debug for Parts {
 }
 
 impl Parts {
-    pub(super) fn new(client: Arc<ObjectClient>, key: String) -> Self {
+    pub(super) fn new(client: Arc<ObjectClient>, key: String, lock: Option<LockHeaders>) -> Self {
         Self {
             client,
             key,
+            lock,
             upload: None,
             done: Vec::new(),
             running: VecDeque::new(),
@@ -185,7 +187,10 @@ impl Parts {
         part_bytes(number).ok_or_else(too_many)?;
         let id = match &self.upload {
             Some(id) => id.clone(),
-            None => self.upload.insert(self.client.begin_upload(&self.key).map_err(io::Error::other)?).clone(),
+            None => {
+                let begun = self.client.begin_upload_locked(&self.key, self.lock.as_ref());
+                self.upload.insert(begun.map_err(io::Error::other)?).clone()
+            }
         };
         while self.running.len() >= IN_FLIGHT {
             self.join_first()?;
@@ -242,7 +247,11 @@ impl Parts {
             return Err(io::Error::other("it is not settled"));
         }
         let Some(id) = &self.upload else {
-            return self.client.put(&self.key, &self.tail, false).map(drop).map_err(io::Error::other);
+            let written = match &self.lock {
+                Some(lock) => self.client.put_locked(&self.key, &self.tail, lock),
+                None => self.client.put(&self.key, &self.tail, false),
+            };
+            return written.map(drop).map_err(io::Error::other);
         };
         let completed = self.client.complete_upload(&self.key, id, &self.done, false);
         // The answer may be lost, and an answer is no proof: what counts is the object.

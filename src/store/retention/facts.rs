@@ -32,6 +32,8 @@ pub struct BackupFacts {
     pub protected: bool,
     /// The last one before a sudden change, until `volbak accept`.
     pub pinned: bool,
+    /// Until when its store keeps it from being deleted.
+    pub locked_until: Option<DateTime<Utc>>,
     /// The total size of its files.
     pub size_bytes: u64,
     /// The set that it is a member of.
@@ -49,6 +51,7 @@ impl BackupFacts {
             whole: true,
             protected: false,
             pinned: false,
+            locked_until: None,
             size_bytes: 0,
             set: None,
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 
 /// The verdict of one rule about one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,11 @@ pub enum Reason {
     Protected,
     /// Kept: the last one before a sudden change that was not accepted yet.
     BeforeSuddenChange,
+    /// Kept: its store keeps it from being deleted.
+    Locked {
+        /// Until then.
+        until: DateTime<Utc>,
+    },
     /// Kept: no other backup of this source was verified since.
     LastVerified,
     /// Kept: no newer backup of this source is complete.
@@ -99,6 +104,7 @@ impl fmt::Display for Reason {
             Self::KeepYearly { keep } => write!(f, "the last of its year ({keep} years are kept)"),
             Self::Protected => f.write_str("protected"),
             Self::BeforeSuddenChange => f.write_str("the last before a sudden change; `volbak accept` releases it"),
+            Self::Locked { until } => write!(f, "locked in its store until {}", until.format("%Y-%m-%d %H:%M UTC")),
             Self::LastVerified => f.write_str("the last that was verified and is good"),
             Self::LastGood => f.write_str("the last good one"),
             Self::LastWhole => f.write_str("the last whole one: the newer ones are partial"),

@@ -1,0 +1,21 @@
+//! A client from the settings of the config.
+
+use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources};
+use crate::store::options::StoreOptions;
+
+/// A client for `destination`, with the settings of the config and those of this process's environment.
+pub fn client(destination: &str, options: &StoreOptions) -> Result<ObjectClient, ObjectError> {
+    let address = ObjectAddress::parse(destination)?;
+    let sources = ObjectSources {
+        endpoint: options.endpoint.clone(),
+        region: options.region.clone(),
+        path_style: Some(options.path_style),
+        ca_file: options.ca_file.clone(),
+        credentials_file: options.credentials_file.clone(),
+        profile: options.profile.clone(),
+        proxy: options.proxy.clone(),
+        ..ObjectSources::from_environment()
+    };
+    let limits = Limits { deadline: options.deadline, upload_rate: options.upload_rate_limit, ..Limits::default() };
+    ObjectClient::new(address, ObjectSettings::find(&sources)?, limits)
+}

@@ -1,0 +1,127 @@
+//! Object lock: files of new backups are locked, what is locked is not removed, and removal removes versions.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::ObjectStore;
+use crate::manifest::{LockMode, LockedRecord};
+use crate::objects::{LockHeaders, ObjectError};
+use crate::shown;
+use crate::store::error::StoreError;
+use crate::store::lock::LockOptions;
+
+/// The locks of new files, and what is known of the bucket. Shared by all folders of a destination.
+#[derive(Debug, Default)]
+pub(super) struct Locks {
+    options: Option<LockOptions>,
+    /// By the begin of their keys: `VOLUME/STEM.`.
+    files: Mutex<BTreeMap<String, LockHeaders>>,
+    /// Whether the bucket keeps versions.
+    keeps_versions: OnceLock<bool>,
+    /// Whether the bucket says that it has a lock, or does not say.
+    is_there: OnceLock<()>,
+}
+
+impl Locks {
+    pub(super) fn new(options: Option<LockOptions>) -> Self {
+        Self { options, ..Self::default() }
+    }
+
+    pub(super) fn options(&self) -> Option<LockOptions> {
+        self.options
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<String, LockHeaders>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock of a file of this key.
+    pub(super) fn of(&self, key: &str) -> Option<LockHeaders> {
+        self.files().iter().find(|(begin, _)| key.starts_with(begin.as_str())).map(|(_, lock)| lock.clone())
+    }
+}
+
+impl ObjectStore {
+    /// Locks the files of this stem that are created from now on. Fails at once if the bucket says that it has no lock.
+    pub(super) fn begin_lock(&self, stem: &str, lock: LockedRecord) -> Result<(), StoreError> {
+        if self.locks.is_there.get().is_none() {
+            let no_lock = |why: String| StoreError::NoLock { path: self.path.clone(), why };
+            match self.client.has_object_lock() {
+                Ok(true) => {}
+                Ok(false) => return Err(no_lock("the bucket was made without object lock".to_owned())),
+                // These credentials need no right to ask. What is written is read back in any case.
+                Err(error) if error.status() == Some(403) => {}
+                Err(error @ (ObjectError::Status { .. } | ObjectError::NotUnderstood { .. })) => {
+                    return Err(no_lock(error.to_string()));
+                }
+                Err(error) => return Err(self.failed("asking for the lock of", stem, error)),
+            }
+            let _ = self.locks.is_there.set(());
+        }
+        let mode = match lock.mode {
+            LockMode::Governance => "GOVERNANCE",
+            LockMode::Compliance => "COMPLIANCE",
+        };
+        self.locks.files().insert(self.key(&format!("{stem}."))?, LockHeaders { mode, until: lock.until });
+        Ok(())
+    }
+
+    /// Reads the lock of an object back that was written just now. If the store does not confirm it, the object is removed.
+    pub(super) fn confirm_lock(&self, key: &str, name: &str, lock: &LockHeaders) -> Result<(), StoreError> {
+        let found = self.client.retention(key, None);
+        let why = match found {
+            Ok(Some((mode, until))) => {
+                let end = DateTime::parse_from_rfc3339(&until).ok();
+                let is_long = end.is_some_and(|end| end + TimeDelta::seconds(1) >= lock.until);
+                if mode == lock.mode && is_long {
+                    return Ok(());
+                }
+                format!("it says {} until {}", shown::text(&mode), shown::text(&until))
+            }
+            Ok(None) => "it says that there is none".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // If it stays, it is a remain that the announcement names; a manifest is worse: it would make the backup complete.
+        let _ = self.erase(key, name);
+        Err(StoreError::NotLocked { path: self.path.join(name), why })
+    }
+
+    /// The end of an object's lock, if that is still to come.
+    pub(super) fn held_until(&self, key: &str) -> Option<DateTime<Utc>> {
+        let until = self.client.head(key).ok()??.locked_until?;
+        let until = DateTime::parse_from_rfc3339(&until).ok()?.with_timezone(&Utc);
+        (until > Utc::now() + TimeDelta::seconds(self.client.skew_seconds())).then_some(until)
+    }
+
+    /// Deletes an object; in a bucket with versions all of them, since a mere deletion only adds a marker. Markers go last:
+    /// without them a version that stays would show again.
+    pub(super) fn erase(&self, key: &str, name: &str) -> Result<(), StoreError> {
+        let erased = if self.keeps_versions() {
+            self.client.object_versions(key).and_then(|versions| {
+                let (contents, markers): (Vec<_>, Vec<_>) =
+                    versions.iter().filter(|version| version.key == key).partition(|version| version.etag.is_some());
+                contents.into_iter().chain(markers).try_for_each(|version| self.client.delete(key, Some(&version.id)))
+            })
+        } else {
+            self.client.delete(key, None)
+        };
+        erased.map_err(|error| match (error.status(), self.path.join(name)) {
+            (Some(403), path) => match self.held_until(key) {
+                Some(until) => StoreError::Held { path, until },
+                None => StoreError::MayNotDelete(path),
+            },
+            _ => self.failed("removing", name, error),
+        })
+    }
+
+    /// Whether the bucket keeps versions. If the store does not say, an object is deleted as where it keeps none.
+    fn keeps_versions(&self) -> bool {
+        *self.locks.keeps_versions.get_or_init(|| {
+            self.client
+                .versioning()
+                .is_ok_and(|state| state.is_some_and(|state| state == "Enabled" || state == "Suspended"))
+        })
+    }
+}

@@ -167,6 +167,7 @@ pub(crate) struct AcceptArgs {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct PruneArgs {
     /// Only these volumes, groups, or sets of a group [default: all]
     #[arg(value_name = "VOLUME|GROUP|GROUP@DATE")]

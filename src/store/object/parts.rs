@@ -185,12 +185,11 @@ impl Parts {
     ) -> io::Result<()> {
         let number = self.number();
         part_bytes(number).ok_or_else(too_many)?;
-        let id = match &self.upload {
-            Some(id) => id.clone(),
-            None => {
-                let begun = self.client.begin_upload_locked(&self.key, self.lock.as_ref());
-                self.upload.insert(begun.map_err(io::Error::other)?).clone()
-            }
+        let id = if let Some(id) = &self.upload {
+            id.clone()
+        } else {
+            let begun = self.client.begin_upload_locked(&self.key, self.lock.as_ref());
+            self.upload.insert(begun.map_err(io::Error::other)?).clone()
         };
         while self.running.len() >= IN_FLIGHT {
             self.join_first()?;

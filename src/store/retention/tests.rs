@@ -300,6 +300,18 @@ fn two_backups_of_one_name_stop_everything() {
 }
 
 #[test]
+fn what_is_locked_is_kept_until_the_lock_ends() {
+    let now = at("2026-11-12");
+    let mut backups = nights("2026-11-01", 12);
+    backups[0].locked_until = Some(now.utc + Duration::seconds(1));
+    backups[1].locked_until = Some(now.utc);
+    let plan = plan("v", &backups, &Policy::days(7), now, Occasion::Forecast);
+    let (locked, ended) = (&plan.decisions[0], &plan.decisions[1]);
+    assert!(!locked.remove && ended.remove);
+    assert!(locked.reasons[0].to_string().starts_with("locked in its store until 2026-11-12"), "{:?}", locked.reasons);
+}
+
+#[test]
 fn the_reasons_read_as_sentences() {
     let plan = plan("v", &nights("2026-11-01", 12), &Policy::days(7), at("2026-11-12"), Occasion::Forecast);
     assert_eq!(plan.decisions[0].reasons[0].to_string(), "11 days old, more than 7 days");
@@ -323,6 +335,7 @@ fn any_backups() -> impl Strategy<Value = Vec<BackupFacts>> {
                     whole,
                     protected,
                     pinned: number % 17 == 16,
+                    locked_until: None,
                     size_bytes: 1,
                     set: None,
                 }

@@ -25,6 +25,7 @@ pub(crate) mod output;
 pub(crate) mod place;
 pub(crate) mod progress;
 pub(crate) mod proof;
+mod prune;
 #[cfg(feature = "openstack")]
 mod recover;
 pub(crate) mod remap;
@@ -37,6 +38,7 @@ pub(crate) mod store;
 mod to_volume;
 pub(crate) mod topics;
 pub(crate) mod verify;
+mod world;
 
 use std::ffi::OsStr;
 

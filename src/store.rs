@@ -29,11 +29,11 @@ pub mod removal;
 pub mod retention;
 mod stem;
 
+pub use crate::manifest::LockMode;
 pub use api::{Folder, RunLock, Store};
 pub use backup::{Backup, IsImage, RECORD, ReadError};
 pub use destination::{Destination, OWN_DIRECTORY, is_in_object_store};
 pub use error::StoreError;
-pub use lock::LockOptions;
-pub(crate) use lock::lock_of_copy;
-pub use options::StoreOptions;
+pub(crate) use lock::begin_lock;
+pub use options::{LockOptions, StoreOptions};
 pub(crate) use stem::{is_run, of_copy, run, without_run};

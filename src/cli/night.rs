@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::CommandFactory;
@@ -16,11 +15,10 @@ use volbak::notify::Notice;
 use volbak::outside::host;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::report::RunReport;
-use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
 use volbak::run::expected::as_config;
 use volbak::run::named::NamedError;
-use volbak::run::nightly::{NightError, NightOptions, Rehearsal, apply, forecast, rehearse, run};
+use volbak::run::nightly::{NightError, NightOptions, Rehearsal, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, room, status};
 use volbak::run::{accept, notices, protect, reports};
@@ -28,15 +26,16 @@ use volbak::run::{accept, notices, protect, reports};
 use super::args::Cli;
 use super::log;
 use super::night_args::{
-    AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, NotifyCommand, ProtectArgs, PruneArgs, ReportArgs,
-    RunArgs, StatusArgs,
+    AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, NotifyCommand, ProtectArgs, ReportArgs, RunArgs,
+    StatusArgs,
 };
 use super::output::{
     JSON_FORMAT, after_printing, print, print_as_it_is, print_in_time, print_json, shown_error, with_format,
 };
 use super::place::{self, UsageError, Where};
-use super::progress::{Progress, Verbosity};
-use super::remove;
+use super::progress::Verbosity;
+use super::world::world;
+use super::{prune, remove};
 
 /// Exit status UNKNOWN of Nagios.
 const UNKNOWN: u8 = 3;
@@ -50,7 +49,7 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
         NightCommand::Protect(args) => set_protected(args, true)?,
         NightCommand::Unprotect(args) => set_protected(args, false)?,
         NightCommand::Remove(args) => remove::remove_backups(args)?,
-        NightCommand::Prune(args) => forecast_of(args, verbosity)?,
+        NightCommand::Prune(args) => prune::prune(args, verbosity)?,
         NightCommand::Accept(args) => accept(args)?,
         NightCommand::Doctor(args) => doctor(args)?,
         NightCommand::Notify(NotifyCommand::Test { place, name }) => test_notices(place, name.as_deref())?,
@@ -132,17 +131,6 @@ fn report_as_json(report: &RunReport) -> serde_json::Value {
 /// The config, or `None` after its mistakes were printed.
 fn load(path: &ConfigPath) -> Option<Config> {
     place::load(&path.path).map_err(|error| log::error(&error.to_string())).ok()
-}
-
-fn world(verbosity: Verbosity, cancel: Cancel) -> (Arc<Progress>, BackupWorld) {
-    let progress = Arc::new(Progress::new(verbosity));
-    let world = BackupWorld {
-        commands: Arc::new(SystemCommands),
-        clock: Arc::new(SystemClock),
-        observer: progress.clone(),
-        cancel,
-    };
-    (progress, world)
 }
 
 fn rehearsal_as_json(found: &Rehearsal) -> serde_json::Value {
@@ -295,49 +283,6 @@ fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass>
         print(&format!("{done}\n"))
     };
     Ok(after_printing(printed, &done, ExitClass::Well))
-}
-
-/// What a run would remove: of all volumes, or of those that are named.
-fn forecast_of(args: &PruneArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
-    let mut wanted = Vec::new();
-    for name in &args.names {
-        match args.place.find_set(name)? {
-            Some(set) => wanted.extend(set.backups.into_iter().map(|(volume, files)| {
-                // A group without a date stands for all sets of it.
-                (volume, name.contains('@').then(|| files.stem().to_owned()))
-            })),
-            None => wanted.push((name.clone(), None)),
-        }
-    }
-    if args.apply {
-        return applied(args, &wanted, verbosity);
-    }
-    let found = forecast(&args.place.config()?, &wanted, &world(verbosity, Cancel::default()).1)?;
-    if args.json {
-        print_json(&json!({ "format": JSON_FORMAT, "volumes": found.volumes(), "brake": found.brake() }))?;
-    } else {
-        print(&found.text())?;
-    }
-    Ok(ExitClass::Well)
-}
-
-/// Removes what retention does not keep, without a backup before.
-fn applied(args: &PruneArgs, wanted: &[(String, Option<String>)], verbosity: Verbosity) -> anyhow::Result<ExitClass> {
-    if wanted.iter().any(|(_, stem)| stem.is_some()) {
-        return Err(
-            UsageError("--apply takes volumes and groups; `volbak remove` removes single backups".to_owned()).into()
-        );
-    }
-    let only: Vec<String> = wanted.iter().map(|(volume, _)| volume.clone()).collect();
-    let done = apply(&args.place.config()?, &only, args.force, &world(verbosity, Cancel::default()).1)?;
-    if args.json {
-        print_json(&json!({ "format": JSON_FORMAT, "removed": done.removed, "problems": done.problems }))?;
-    } else {
-        let removed = done.removed.iter().map(|archive| format!("removed {}\n", archive.display()));
-        let said = done.problems.iter().map(|problem| format!("{}: {}\n", problem.location, problem.what));
-        print(&removed.chain(said).collect::<String>())?;
-    }
-    Ok(if done.is_doubtful() { ExitClass::WithProblems } else { ExitClass::Well })
 }
 
 fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {

@@ -2,9 +2,8 @@
 
 use super::kinds::{rate, seconds};
 use super::section::Section;
-use crate::manifest::LockMode;
-use crate::store::LockOptions;
 pub use crate::store::StoreOptions;
+use crate::store::{LockMode, LockOptions};
 
 pub(super) fn read(section: &Section<'_>) -> StoreOptions {
     let usual = StoreOptions::default();

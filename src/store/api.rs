@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::StoreError;
-use super::lock::LockOptions;
 use super::open::OpenError;
+use super::options::LockOptions;
 use super::presence::{Space, disk_usage};
 use crate::archive::members::ArchiveFile;
 use crate::manifest::LockedRecord;

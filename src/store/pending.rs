@@ -140,7 +140,7 @@ impl PendingBackup {
     ) -> Result<Self, StoreError> {
         let plain_index = cache.filter(|_| kind.is_sealed()).map(|cache| cache.begin(name)).transpose()?;
         let stem = stem::new(&*volume, name, local_now, &SUFFIXES)?;
-        let lock = lock::begin(&*volume, name, &stem, local_now.date())?;
+        let lock = lock::begin_lock(&*volume, name, &stem, local_now.date(), MANIFEST)?;
         let created = |suffix: &str| {
             volume.create(&format!("{stem}{suffix}")).inspect_err(|_| {
                 // The files are still empty; a failed removal would not change the error to report.

@@ -17,8 +17,8 @@ use crate::shown::hex;
 use crate::store::api::{Content, StoreFile};
 use crate::store::arrival::Arrival;
 use crate::store::open::OpenError;
-use crate::store::pending::{CHECKSUM, SEGMENTS, SIGNATURE, index_suffix};
-use crate::store::{Backup, Destination, ReadError, StoreError, lock_of_copy, of_copy};
+use crate::store::pending::{CHECKSUM, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
+use crate::store::{Backup, Destination, ReadError, StoreError, begin_lock, of_copy};
 
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -189,7 +189,7 @@ impl Transfer<'_> {
         if self.manifest.encryption.is_some() && stem != self.files.stem() {
             return Err(TransferError::Signed(folder.path().to_owned()));
         }
-        let lock = lock_of_copy(&*folder, &self.files.volume(), &stem, began.date())?;
+        let lock = begin_lock(&*folder, &self.files.volume(), &stem, began.date(), MANIFEST)?;
         let named = Named::of(read, manifest, checksum, &stem, self.files.kind(), lock)?;
         let arrival = Arrival::begin(Arc::clone(&folder), &stem, self.files.kind())?;
         let digests = &self.manifest.digests;

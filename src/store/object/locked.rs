@@ -1,8 +1,5 @@
 //! Object lock: files of new backups are locked, what is locked is not removed, and removal removes versions.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::ObjectStore;
@@ -10,38 +7,6 @@ use crate::manifest::{LockMode, LockedRecord};
 use crate::objects::{LockHeaders, ObjectError};
 use crate::shown;
 use crate::store::error::StoreError;
-use crate::store::lock::LockOptions;
-
-/// The locks of new files, and what is known of the bucket. Shared by all folders of a destination.
-#[derive(Debug, Default)]
-pub(super) struct Locks {
-    options: Option<LockOptions>,
-    /// By the begin of their keys: `VOLUME/STEM.`.
-    files: Mutex<BTreeMap<String, LockHeaders>>,
-    /// Whether the bucket keeps versions.
-    keeps_versions: OnceLock<bool>,
-    /// Whether the bucket says that it has a lock, or does not say.
-    is_there: OnceLock<()>,
-}
-
-impl Locks {
-    pub(super) fn new(options: Option<LockOptions>) -> Self {
-        Self { options, ..Self::default() }
-    }
-
-    pub(super) fn options(&self) -> Option<LockOptions> {
-        self.options
-    }
-
-    fn files(&self) -> MutexGuard<'_, BTreeMap<String, LockHeaders>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The lock of a file of this key.
-    pub(super) fn of(&self, key: &str) -> Option<LockHeaders> {
-        self.files().iter().find(|(begin, _)| key.starts_with(begin.as_str())).map(|(_, lock)| lock.clone())
-    }
-}
 
 impl ObjectStore {
     /// Locks the files of this stem that are created from now on. Fails at once if the bucket says that it has no lock.
@@ -64,7 +29,7 @@ impl ObjectStore {
             LockMode::Governance => "GOVERNANCE",
             LockMode::Compliance => "COMPLIANCE",
         };
-        self.locks.files().insert(self.key(&format!("{stem}."))?, LockHeaders { mode, until: lock.until });
+        self.locks.add(self.key(&format!("{stem}."))?, LockHeaders { mode, until: lock.until });
         Ok(())
     }
 

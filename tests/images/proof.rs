@@ -292,7 +292,7 @@ fn backups_and_imports_that_are_killed_leave_nothing_that_looks_complete() {
     };
     let first = archives(".tar.gz").remove(0);
     for moment in cases::numbers(25) {
-        kill_after(&backup, took.mul_f64(moment as f64 / 22.0));
+        kill_after(&backup, took * u32::try_from(moment).unwrap() / 22);
         // The archive and the manifest have their names last, in this order.
         for manifest in archives(".manifest.json") {
             let archive = PathBuf::from(text(&manifest).replace(".manifest.json", ".tar.gz"));
@@ -321,7 +321,7 @@ fn backups_and_imports_that_are_killed_leave_nothing_that_looks_complete() {
     let whole = fs::read(&target).unwrap();
     for moment in cases::numbers(25) {
         File::create(&target).unwrap().set_len(24 << 20).unwrap();
-        kill_after(&restore, took.mul_f64(moment as f64 / 22.0));
+        kill_after(&restore, took * u32::try_from(moment).unwrap() / 22);
         let now = fs::read(&target).unwrap();
         assert!(
             now.get(..512).is_none_or(|sector| sector.iter().all(|byte| *byte == 0)) || now == whole,

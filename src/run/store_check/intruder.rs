@@ -46,7 +46,7 @@ impl Probe<'_> {
                 let (answer, what) = if keeps_versions {
                     (
                         Answer::Good,
-                        "can be overwritten; the version before it stays, and `verify` finds the other content",
+                        "can be overwritten; the version before it stays, and `verify` finds by the digests that the content is another",
                     )
                 } else {
                     (Answer::Doubtful, "can be overwritten, and its content is lost: enable versions in the bucket")

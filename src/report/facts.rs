@@ -226,6 +226,11 @@ impl RunReport {
         self.volumes.iter().map(VolumeReport::verdict).fold(run, RunVerdict::max)
     }
 
+    /// The volumes of a second attempt, and why the first one failed.
+    pub(super) fn tried_twice(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.volumes.iter().filter_map(|volume| Some((volume.name.as_str(), volume.first_failure.as_deref()?)))
+    }
+
     /// Its figures for the last log line.
     pub fn figures(&self) -> RunFigures {
         let count = |verdict| self.volumes.iter().filter(|volume| volume.verdict() == verdict).count() as u64;

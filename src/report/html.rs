@@ -49,8 +49,11 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
     let gone = section("Deleted volumes", &gone);
     let problems: Vec<&Problem> = report.problems.iter().filter(|problem| matters(problem)).collect();
     let problems = section("Problems of the whole run", &problem_items(&problems, None));
-    let cloud: Vec<String> = report.cloud.iter().map(|line| format!("<li>{}</li>\n", escaped(line))).collect();
-    let cloud = section("Decided by the cloud", &cloud.concat());
+    let cloud = section("Decided by the cloud", &items(&report.cloud));
+    let needs = section("What needs you", &items(&report.needs));
+    let changes = section("Changed since the last run", &items(&report.changes));
+    let twice: Vec<String> = report.tried_twice().map(|(volume, why)| format!("{volume}: {why}")).collect();
+    let twice = section("Tried twice", &items(&twice));
     let aborted = match &report.aborted {
         None => String::new(),
         Some(Abort::NotMounted) => banner("The backup volume is not mounted. The backup has been aborted."),
@@ -78,7 +81,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
          <div style=\"font-size:20px;color:{colour}\"><b>{word}</b></div>\
          <div>{subject}</div></div>\n{aborted}\
          <table cellpadding=\"0\" cellspacing=\"0\" style=\"font-size:14px;margin-bottom:14px\">\
-         {}{}{}{}{}{}{}</table>\n{volumes}{problems}{gone}{cloud}</body></html>\n",
+         {}{}{}{}{}{}{}</table>\n{needs}{volumes}{problems}{changes}{twice}{gone}{cloud}</body></html>\n",
         fact("Host", &escaped(&report.host)),
         fact("Started", &report.started.format("%Y-%m-%d %H:%M:%S %:z").to_string()),
         fact("Took", &shown_duration(report.duration_seconds)),
@@ -87,6 +90,10 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
         fact("Retention", &format!("{} days", report.retention_days)),
         copy.unwrap_or_default(),
     )
+}
+
+fn items(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("<li>{}</li>\n", escaped(line))).collect()
 }
 
 /// A size with its unit in full: `3,5G` becomes `3,5 GiB`, `512` becomes `512 B`.

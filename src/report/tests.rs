@@ -180,6 +180,19 @@ fn volumes_to_look_at_precede_the_totals_worst_first() {
 }
 
 #[test]
+fn the_html_says_what_needs_somebody_and_what_changed() {
+    let mut report = sample();
+    report.needs = vec!["a: it has no backup at all".to_owned()];
+    report.changes = vec!["b: it is new & <b>".to_owned()];
+    report.volumes[0].first_failure = Some("a lock".to_owned());
+    let html = report.render(Style::default()).html;
+    let (needs, changes) = (html.find("What needs you").unwrap(), html.find("Changed since the last run").unwrap());
+    assert!(needs < html.find("<b>volume-00000019</b>").unwrap() && needs < changes, "{html}");
+    assert!(html.contains("<li>b: it is new &amp; &lt;b&gt;</li>") && html.contains(": a lock</li>"), "{html}");
+    assert!(!sample().render(Style::default()).html.contains("What needs you"));
+}
+
+#[test]
 fn the_html_names_host_year_and_units() {
     let mut report = sample();
     report.volumes[0].archive_bytes = Some(512);

@@ -64,12 +64,8 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
             }
         }
     }
-    let twice: Vec<(&str, &str)> = report
-        .volumes
-        .iter()
-        .filter_map(|volume| Some((volume.name.as_str(), volume.first_failure.as_deref()?)))
-        .collect();
-    if !twice.is_empty() {
+    let mut twice = report.tried_twice().peekable();
+    if twice.peek().is_some() {
         text.push_str("\nTried twice...\n");
         for (volume, why) in twice {
             let _ = writeln!(text, "  - {}: at first it failed, {}", shown::text(volume), shown::text(why));

@@ -62,8 +62,9 @@ fn normalised(report: &str) -> String {
     let mut lines = Vec::new();
     for line in report.lines() {
         let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        if let Some(at) = words.windows(2).position(|two| two[1] == "h" && two[0].parse::<u64>().is_ok()) {
-            let end = words.iter().position(|word| word.starts_with("seconds")).unwrap();
+        let begin = words.windows(2).position(|two| two[1] == "h" && two[0].parse::<u64>().is_ok());
+        let end = words.iter().position(|word| word.starts_with("seconds"));
+        if let (Some(at), Some(end)) = (begin, end) {
             let after = words[end].trim_start_matches("seconds").to_owned();
             words.splice(at..=end, [format!("T{after}")]);
         }

@@ -7,10 +7,11 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::testkit::guest::backups::{manifest, run_expecting, snapshot, volbak};
 use crate::testkit::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume};
-use crate::testkit::guest::{Mounted, quoted, sh};
+use crate::testkit::guest::{Mounted, quoted, sh, sh_output};
 use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint};
 
 const GUEST_LVM: &str = "export LVM_SYSTEM_DIR=/run/guest-lvm;";
@@ -285,23 +286,22 @@ fn nested_volume_groups_come_back() {
     let device = back.to_str().unwrap();
     let said = run_expecting(1, &["restore", archive.to_str().unwrap(), "--to-device", device]);
     assert!(said.contains("--vg-name vg_guest=NEW"), "{said}");
-    // Killed while a volume in two pieces is put together: the next one removes what is left of that.
-    let mut child = volbak(&[
-        "restore",
-        archive.to_str().unwrap(),
-        "--to-device",
-        device,
-        "--yes-erase=back",
-        "--vg-name",
-        "vg_guest=x",
-    ]);
-    let mut child = child.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
-    sh("for i in $(seq 900); do ! grep -qs ^volbak- /sys/block/dm-*/dm/name || exit 0; sleep 0.05; done; exit 1");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    sh(
-        "for i in $(seq 300); do pgrep -x mkfs.ext4 >/dev/null || break; sleep 0.1; done; grep -qs ^volbak- /sys/block/dm-*/dm/name",
-    );
+    // Killed while a volume in two pieces is put together: the next one removes what is left of that. A kill may come too late.
+    let is_put_together = "grep -qs ^volbak- /sys/block/dm-*/dm/name";
+    let is_left_by_a_killed_one = || {
+        let target = ["--to-device", device, "--yes-erase=back", "--vg-name", "vg_guest=x"];
+        let mut child = volbak(&[&["restore", archive.to_str().unwrap()], &target[..]].concat());
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+        let limit = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() && !sh_output(is_put_together).status.success() {
+            assert!(Instant::now() < limit, "no volume was put together");
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        sh("for i in $(seq 300); do pgrep -x mkfs.ext4 >/dev/null || break; sleep 0.1; done");
+        sh_output(is_put_together).status.success()
+    };
+    assert!((0..20).any(|_| is_left_by_a_killed_one()), "each was killed too late");
     restore(&archive, &back, &["--vg-name", "vg_guest=vg_other"]);
     sh(&format!("{GUEST_LVM} vgchange -q -an vg_guest; losetup -d $(cat /run/loop)"));
     assert_equal_trees(&boot_tree, &tree_of(&back, &boot[0]));

@@ -93,7 +93,8 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
 }
 
 fn items(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("<li>{}</li>\n", escaped(line))).collect()
+    let items: Vec<String> = lines.iter().map(|line| format!("<li>{}</li>\n", escaped(line))).collect();
+    items.concat()
 }
 
 /// A size with its unit in full: `3,5G` becomes `3,5 GiB`, `512` becomes `512 B`.

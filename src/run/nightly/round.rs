@@ -53,6 +53,8 @@ impl Round<'_> {
             self.job(&turns);
         });
         self.try_again(&turns);
+        // What cuts the last volume short aborts the run, too.
+        self.night.end_of_run(turns.shared().report);
         let is_aborted = turns.shared().report.aborted.is_some();
         if let Some((stop, left)) = turns.take_left() {
             for at in left {

@@ -16,6 +16,7 @@ mod error;
 mod limits;
 mod listing;
 mod multipart;
+mod pages;
 mod profile;
 mod settings;
 

@@ -7,9 +7,7 @@ use super::answers::{children, needed, text_of, understood};
 use super::call::Call;
 use super::client::ObjectClient;
 use super::error::ObjectError;
-
-/// More pages of versions than a prefix has.
-const MOST_PAGES: usize = 1000;
+use super::pages::Pages;
 
 /// The lock of an object that is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,39 +39,29 @@ pub struct ObjectVersion {
 impl ObjectClient {
     /// The versions and markers of all keys that begin with `prefix`.
     pub fn object_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, ObjectError> {
+        let pages = Pages {
+            name: "ListObjectVersions",
+            asked: "versions",
+            root: "ListVersionsResult",
+            id_marker: "version-id-marker",
+            next_id: "NextVersionIdMarker",
+        };
         let mut all = Vec::new();
-        let mut markers: Option<(String, String)> = None;
-        for _ in 0..MOST_PAGES {
-            let mut call =
-                Call::new("ListObjectVersions", Method::GET, None).query("versions", "").query("prefix", prefix);
-            if let Some((key, id)) = &markers {
-                call = call.query("key-marker", key).query("version-id-marker", id);
-            }
-            let answer = self.send(&call)?;
+        self.by_two_markers(&pages, prefix, |root| {
             let before = all.len();
-            let next = understood(&answer.body, "ListVersionsResult", |root| {
-                for name in ["Version", "DeleteMarker"] {
-                    for one in children(root, name) {
-                        let etag = text_of(one, "ETag").map(|etag| etag.trim_matches('"').to_owned());
-                        let (key, id) = (needed(one, "Key")?, needed(one, "VersionId")?);
-                        if key.starts_with(prefix) {
-                            let etag = (name == "Version").then(|| etag.unwrap_or_default());
-                            all.push(ObjectVersion { key, id, etag });
-                        }
+            for name in ["Version", "DeleteMarker"] {
+                for one in children(root, name) {
+                    let etag = text_of(one, "ETag").map(|etag| etag.trim_matches('"').to_owned());
+                    let (key, id) = (needed(one, "Key")?, needed(one, "VersionId")?);
+                    if key.starts_with(prefix) {
+                        let etag = (name == "Version").then(|| etag.unwrap_or_default());
+                        all.push(ObjectVersion { key, id, etag });
                     }
                 }
-                let is_cut = text_of(root, "IsTruncated").is_some_and(|is| is == "true");
-                let marker = |name| text_of(root, name).unwrap_or_default();
-                Ok(is_cut.then(|| (marker("NextKeyMarker"), marker("NextVersionIdMarker"))))
-            });
-            match next.map_err(|why| self.not_understood(&call, why))? {
-                None => return Ok(all),
-                Some(next) if Some(&next) != markers.as_ref() && all.len() > before => markers = Some(next),
-                Some(_) => break,
             }
-        }
-        let what = format!("ListObjectVersions s3://{}", self.address().bucket);
-        Err(ObjectError::Endless { what, why: "a page leads back to itself, or there are too many".to_owned() })
+            Ok(all.len() > before)
+        })?;
+        Ok(all)
     }
 
     /// Whether the bucket keeps versions: `Enabled`, `Suspended`, or `None` if it never did.

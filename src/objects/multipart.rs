@@ -11,6 +11,7 @@ use super::call::{Call, Repeat};
 use super::calls::{Written, etag, text};
 use super::client::ObjectClient;
 use super::error::ObjectError;
+use super::pages::Pages;
 
 /// A part that the store has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +30,6 @@ pub struct CopySource<'a> {
     /// Its ETag without quotes.
     pub etag: &'a str,
 }
-
-/// More pages of uploads than a prefix has.
-const MOST_PAGES: usize = 1000;
 
 impl ObjectClient {
     /// Begins an upload, and returns its id. If the answer is lost, an upload may be left behind.
@@ -139,36 +137,26 @@ impl ObjectClient {
 
     /// The uploads under way of keys that begin with `prefix`: each with its key and its id.
     pub fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, ObjectError> {
+        let pages = Pages {
+            name: "ListMultipartUploads",
+            asked: "uploads",
+            root: "ListMultipartUploadsResult",
+            id_marker: "upload-id-marker",
+            next_id: "NextUploadIdMarker",
+        };
         let mut all = BTreeSet::new();
-        let mut markers: Option<(String, String)> = None;
-        for _ in 0..MOST_PAGES {
-            let mut call =
-                Call::new("ListMultipartUploads", Method::GET, None).query("uploads", "").query("prefix", prefix);
-            if let Some((key, id)) = &markers {
-                call = call.query("key-marker", key).query("upload-id-marker", id);
-            }
-            let answer = self.send(&call)?;
+        self.by_two_markers(&pages, prefix, |root| {
             let before = all.len();
-            let next = understood(&answer.body, "ListMultipartUploadsResult", |root| {
-                for upload in children(root, "Upload") {
-                    let key = needed(upload, "Key")?;
-                    // Some stores do not heed the prefix, and the uploads of others are not ours to abort.
-                    if key.starts_with(prefix) {
-                        all.insert((key, needed(upload, "UploadId")?));
-                    }
+            for upload in children(root, "Upload") {
+                let key = needed(upload, "Key")?;
+                // Some stores do not heed the prefix, and the uploads of others are not ours to abort.
+                if key.starts_with(prefix) {
+                    all.insert((key, needed(upload, "UploadId")?));
                 }
-                let is_cut = text_of(root, "IsTruncated").is_some_and(|is| is == "true");
-                let marker = |name| text_of(root, name).unwrap_or_default();
-                Ok(is_cut.then(|| (marker("NextKeyMarker"), marker("NextUploadIdMarker"))))
-            });
-            match next.map_err(|why| self.not_understood(&call, why))? {
-                None => return Ok(all.into_iter().collect()),
-                Some(next) if Some(&next) != markers.as_ref() && all.len() > before => markers = Some(next),
-                Some(_) => break,
             }
-        }
-        let what = format!("ListMultipartUploads s3://{}", self.address().bucket);
-        Err(ObjectError::Endless { what, why: "a page leads back to itself, or there are too many".to_owned() })
+            Ok(all.len() > before)
+        })?;
+        Ok(all.into_iter().collect())
     }
 }
 

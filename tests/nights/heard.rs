@@ -57,6 +57,24 @@ fn a_run_that_is_cut_off_is_critical_until_the_next_one() {
     assert!(did.status == 0 && !did.stdout.contains("cut off"), "{did:?}");
 }
 
+/// The run, too, and not the volume alone: the subject of the mail and the last line say what ended it.
+#[test]
+fn a_signal_during_the_last_volume_aborts_the_run() {
+    let host = Host::new("");
+    with_mail(&host, &format!("cat >{}", host.at("mailed").display()));
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    script(&host.at("stop"), "kill -TERM $PPID");
+    let config = fs::read_to_string(host.at("volbak.toml")).unwrap();
+    let hook = format!("[volume.volume-2]\nbefore_snapshot = ['{}']\n", host.at("stop").display());
+    fs::write(host.at("volbak.toml"), config + &hook).unwrap();
+    let did = host.verb(&["run"]);
+    let summary = "FAILED 1 of 2 volumes, aborted: stopped by a signal";
+    assert!(did.status == 1 && did.stderr.lines().any(|line| line.ends_with(summary)), "{did:?}");
+    let mailed = fs::read_to_string(host.at("mailed")).unwrap();
+    assert!(mailed.contains(&format!(": {summary}")), "{mailed}");
+}
+
 #[test]
 fn a_volume_that_failed_is_told_on_standard_error_although_the_mail_was_sent() {
     let host = Host::new("");

@@ -180,6 +180,41 @@ fn hostile_answers_are_errors_in_time() {
     }
 }
 
+/// Versions and uploads: the second page is asked for with both markers of the first, and pages without an end are given up.
+#[test]
+fn lists_go_on_from_two_markers() {
+    let pages = |is_endless: bool| {
+        answering(move |asked| {
+            let (root, element, id, asked_with) = if asked.path.contains("uploads=") {
+                ("ListMultipartUploadsResult", "Upload", "UploadId", "upload-id-marker=i1")
+            } else {
+                ("ListVersionsResult", "Version", "VersionId", "version-id-marker=i1")
+            };
+            let is_second = asked.path.contains("key-marker=host%2Fa") && asked.path.contains(asked_with);
+            let number = if is_second { 2 } else { 1 };
+            let is_cut = is_endless || !is_second;
+            xml(
+                200,
+                &format!(
+                    "<{root}><IsTruncated>{is_cut}</IsTruncated><NextKeyMarker>host/a</NextKeyMarker><Next{id}Marker>i1</Next{id}Marker>\
+                     <{element}><Key>host/a</Key><{id}>i{number}</{id}></{element}></{root}>"
+                ),
+            )
+        })
+    };
+    let server = pages(false);
+    let uploads = client(&server).uploads("host/").unwrap();
+    assert_eq!(uploads, [("host/a".to_owned(), "i1".to_owned()), ("host/a".to_owned(), "i2".to_owned())]);
+    let versions = client(&server).object_versions("host/").unwrap();
+    let ids: Vec<&str> = versions.iter().map(|version| version.id.as_str()).collect();
+    assert_eq!(ids, ["i1", "i2"]);
+
+    let server = pages(true);
+    let endless = |error: ObjectError| assert!(matches!(error, ObjectError::Endless { .. }), "{error}");
+    endless(refused(Instant::now(), client(&server).uploads("host/")));
+    endless(refused(Instant::now(), client(&server).object_versions("host/")));
+}
+
 #[test]
 fn a_range_is_the_one_that_was_asked_for() {
     for head in [

@@ -4,7 +4,7 @@
 //! - `VOLUME` or `VOLUME@last`: the newest that is complete, not known to be bad and not dated in the future;
 //! - `VOLUME@DATE`: that day's. DATE is 2026-11-20, or 20_11_2026 as in the files' names, or `today` or
 //!   `yesterday`;
-//! - `VOLUME@DATE_HHMMSS`: one of several of a day.
+//! - `VOLUME@DATE_HHMMSS`: one of several of a day; `_HHMMSS.ffffff`: one of several sets of a second.
 //!
 //! An ambiguous name is an error that lists the candidates in a form that can be typed.
 

@@ -69,7 +69,19 @@ pub fn sets_of(destination: &Destination, name: &str, now: DateTime<Utc>) -> Res
         })
         .collect();
     sets.sort_by_key(|set| set.taken_at);
+    name_apart(&mut sets);
     Ok(sets)
+}
+
+/// Sets of one second, or of the hour that a clock's change repeats, get names with the microsecond.
+fn name_apart(sets: &mut [LocatedSet]) {
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    for set in sets.iter() {
+        *uses.entry(set.name.clone()).or_default() += 1;
+    }
+    for set in sets.iter_mut().filter(|set| uses[&set.name] > 1) {
+        set.name += &set.taken_at.format("%.6f").to_string();
+    }
 }
 
 fn located(group: &str, entries: &[CatalogEntry], now: DateTime<Utc>) -> Option<LocatedSet> {
@@ -151,5 +163,27 @@ pub fn find_set(
         0 => Err(LocateError::NoSuchDate { volume: group.to_owned(), date: date.to_owned(), there: there(&others) }),
         1 => Ok(matching.pop()),
         _ => Err(LocateError::Ambiguous { wanted: wanted.to_owned(), candidates: there(&matching) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+
+    use super::{LocatedSet, name_apart};
+
+    #[test]
+    fn two_sets_of_one_second_have_two_names() {
+        let taken = |time: &str| LocatedSet {
+            name: format!("db@29_11_2026_{}", &time[..8].replace(':', "")),
+            backups: Vec::new(),
+            lacking: Vec::new(),
+            taken_at: format!("2026-11-29T{time}Z").parse::<DateTime<Utc>>().unwrap(),
+            is_in_the_future: false,
+        };
+        let mut sets = [taken("18:41:26.000450"), taken("18:41:26.8"), taken("18:41:27.1")];
+        name_apart(&mut sets);
+        let names = sets.map(|set| set.name);
+        assert_eq!(names, ["db@29_11_2026_184126.000450", "db@29_11_2026_184126.800000", "db@29_11_2026_184127"]);
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
+use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::testkit::guest::backups::{archives, manifest};
@@ -125,6 +126,9 @@ fn the_verbs_take_a_set() {
     let did = host.verb(&["unprotect", &set]);
     assert_eq!(did.stdout.matches("no longer protected").count(), 2, "{did:?}");
     let member = paths[0].split(':').next().unwrap();
+    // In the second of the first set it would be no longer named by that second alone.
+    let first_second = set.rsplit('_').next().unwrap();
+    wait_until("the second of the first set is over", || Utc::now().format("%H%M%S").to_string() != first_second);
     assert_eq!(host.verb(&["run"]).status, 0);
     let did = host.verb(&["remove", member]);
     assert!(did.status == 1 && did.stderr.contains("of the same set of the group db would stay"), "{did:?}");

@@ -5,21 +5,27 @@ use chrono::{Local, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::without_run;
 
-/// A day, or a second of it.
+/// A day, a second of it, or a microsecond of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::run) struct Moment {
     day: NaiveDate,
     time: Option<NaiveTime>,
+    microsecond: Option<u32>,
 }
 
 impl Moment {
     /// Parses a typed date: `2026-11-20`, `20_11_2026`, `today`, `yesterday`; followed by `_HHMMSS` or `THH:MM:SS`
-    /// for one second of that day.
+    /// for one second of that day, and by `.ffffff` for a microsecond of that.
     pub(in crate::run) fn parse(text: &str, today: NaiveDate) -> Option<Self> {
         match text {
-            "today" => return Some(Self { day: today, time: None }),
-            "yesterday" => return Some(Self { day: today.pred_opt()?, time: None }),
+            "today" => return Some(Self { day: today, time: None, microsecond: None }),
+            "yesterday" => return Some(Self { day: today.pred_opt()?, time: None, microsecond: None }),
             _ => {}
+        }
+        if let Some((second, fraction)) = text.split_once('.') {
+            let is_plain = fraction.len() == 6 && fraction.bytes().all(|byte| byte.is_ascii_digit());
+            let second = Self::parse(second, today).filter(|second| is_plain && second.time.is_some())?;
+            return Some(Self { microsecond: fraction.parse().ok(), ..second });
         }
         if let Some(named) = Self::of_name(text) {
             return Some(named);
@@ -30,7 +36,7 @@ impl Moment {
         };
         let is_plain = date.len() == 10 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         let day = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok().filter(|_| is_plain)?;
-        Some(Self { day, time })
+        Some(Self { day, time, microsecond: None })
     }
 
     /// Parses a date in a file name: `20_11_2026` or `20_11_2026_010203`, and in an object store
@@ -42,12 +48,14 @@ impl Moment {
         };
         let is_plain = date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
         let day = NaiveDate::parse_from_str(date, "%d_%m_%Y").ok().filter(|_| is_plain)?;
-        Some(Self { day, time })
+        Some(Self { day, time, microsecond: None })
     }
 
-    /// Whether this is that day or second.
+    /// Whether this is that day, second or microsecond.
     pub(in crate::run) fn is_at(self, at: NaiveDateTime) -> bool {
-        at.date() == self.day && self.time.is_none_or(|time| at.time().with_nanosecond(0) == Some(time))
+        at.date() == self.day
+            && self.time.is_none_or(|time| at.time().with_nanosecond(0) == Some(time))
+            && self.microsecond.is_none_or(|microsecond| at.time().nanosecond() / 1000 == microsecond)
     }
 
     /// Whether the backup is from this day or second. The name of a day's first backup has no time; its manifest
@@ -71,7 +79,7 @@ fn parse_time(digits: &str) -> Option<NaiveTime> {
 
 #[cfg(test)]
 mod tests {
-    use chrono::NaiveDate;
+    use chrono::{NaiveDate, NaiveDateTime};
 
     use super::Moment;
 
@@ -88,6 +96,13 @@ mod tests {
         }
         let second = parse("20_11_2026_010203").unwrap();
         assert_eq!((second.day, second.time.is_some()), (day.day, true));
+        let fraction = parse("20_11_2026_010203.000456").unwrap();
+        assert_eq!((fraction.time, fraction.microsecond), (second.time, Some(456)));
+        let at = |text: &str| text.parse::<NaiveDateTime>().unwrap();
+        assert!(
+            fraction.is_at(at("2026-11-20T01:02:03.000456789")) && second.is_at(at("2026-11-20T01:02:03.000456789"))
+        );
+        assert!(!fraction.is_at(at("2026-11-20T01:02:03.000457")));
         for same in ["2026-11-20_010203", "2026-11-20T01:02:03", "2026-11-20T010203"] {
             assert_eq!(parse(same), Some(second), "{same}");
         }
@@ -100,6 +115,9 @@ mod tests {
             "a_b_c",
             "2026-02-30",
             "20_11_2026_",
+            "20_11_2026.000456",
+            "20_11_2026_010203.456",
+            "20_11_2026_010203.000456.000456",
             "+1_11_2026",
             "2026-11-20_256060",
             "ä0_11_2026",

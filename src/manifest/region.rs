@@ -56,6 +56,10 @@ pub struct QuotaRecord {
     /// soft and hard.
     #[serde(default)]
     pub setquota: Vec<String>,
+    /// The grace times other than a week, as arguments of setquota(8): `-t`, `-u`, `-g` or `-P`, seconds for blocks and
+    /// for inodes. Empty in backups of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grace: Vec<String>,
 }
 
 /// Facts of a btrfs besides its files.

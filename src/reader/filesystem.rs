@@ -109,6 +109,9 @@ pub struct QuotaLimits {
     /// The first of these limits as arguments of setquota(8): kind, id, then soft and hard limits of blocks (1024
     /// bytes) and of inodes.
     pub kept: Vec<String>,
+    /// The grace times that are not the usual week, as arguments of setquota(8): kind, then the seconds of blocks and of
+    /// inodes.
+    pub grace: Vec<String>,
 }
 
 /// A resource that could not be released, for example a device map.

@@ -1038,7 +1038,9 @@ first = data.find(entry); second = data.find(entry, first + 1)
 assert first > 0 and second > 0
 for at in (first, second):
     image.seek(at + 8); image.write(struct.pack('<QQ', 40, 30))
-    image.seek(at + 32); image.write(struct.pack('<QQ', 2000, 1000))";
+    image.seek(at + 32); image.write(struct.pack('<QQ', 2000, 1000))
+users = data.find(struct.pack('<I', 0xd9c01f11))
+image.seek(users + 8); image.write(struct.pack('<II', 86400, 3600))";
     sh(&format!(
         "cd {}; mkdir root; echo x >root/f; chown 1234:1234 root/f; truncate -s 32M q.img
          mke2fs -q -F -t ext4 -d root q.img; tune2fs -Q usrquota,grpquota q.img >/dev/null; python3 -c {} q.img",
@@ -1049,11 +1051,13 @@ for at in (first, second):
     fs::create_dir(&destination).unwrap();
     let archive = snapshot_expecting(0, &image, &destination, &[]);
     let text = fs::read_to_string(beside(&archive, "manifest.json")).unwrap();
-    for limit in ["\"-u 1234 1000 2000 30 40\"", "\"-g 1234 1000 2000 30 40\""] {
+    for limit in ["\"-u 1234 1000 2000 30 40\"", "\"-g 1234 1000 2000 30 40\"", "\"-t -u 86400 3600\""] {
         assert!(text.contains(limit), "{limit}: {text}");
     }
     let new = dir.path().join("new.img");
     let said = run_expecting(3, &["restore", archive.to_str().unwrap(), "--to-image", new.to_str().unwrap()]);
     // In the plan and in the result.
     assert_eq!(said.matches("its 2 quota limits are not set").count(), 2, "{said}");
+    assert_eq!(said.matches("nor are their grace times").count(), 2, "{said}");
+    assert_eq!(text.matches("\"-t ").count(), 1, "groups have the usual grace: {text}");
 }

@@ -18,6 +18,8 @@ const BLOCK: usize = 1024;
 const ROOT: u32 = 1;
 /// 256 references in a block, 32-bit ids.
 const DEPTH: u32 = 4;
+/// `MAX_DQ_TIME` and `MAX_IQ_TIME`: how long a soft limit may be exceeded where nothing else is set.
+const USUAL_GRACE_SECONDS: u32 = 7 * 24 * 3600;
 /// `struct qt_disk_dqdbheader` and `struct v2r1_disk_dqblk`.
 const HEAD: usize = 16;
 const ENTRY: usize = 72;
@@ -27,6 +29,11 @@ const MAX_BYTES: u64 = 96 << 20;
 const MAX_VISITS: u32 = 1 << 20;
 /// Further limits are counted and not kept.
 const MAX_KEPT: usize = 1000;
+
+/// The kernel takes zero for its default.
+fn grace_of(seconds: u32) -> u32 {
+    if seconds == 0 { USUAL_GRACE_SECONDS } else { seconds }
+}
 
 impl QuotaLimits {
     /// Reads the quota file in inode `number`. A file of another kind has no limits.
@@ -45,6 +52,11 @@ impl QuotaLimits {
     fn parse(&mut self, bytes: &[u8]) {
         let magic = le32(bytes, 0).unwrap_or(0);
         let Some((_, kind)) = MAGICS.iter().find(|(known, _)| *known == magic) else { return };
+        // `struct v2_disk_dqinfo` begins with dqi_bgrace and dqi_igrace.
+        let [blocks_grace, inodes_grace] = [8, 12].map(|at| le32(bytes, at).unwrap_or(0)).map(grace_of);
+        if [blocks_grace, inodes_grace] != [USUAL_GRACE_SECONDS; 2] {
+            self.grace.push(format!("-t {kind} {blocks_grace} {inodes_grace}"));
+        }
         let mut visits = MAX_VISITS;
         // The block, the number of levels above it, and the bytes of the id so far.
         let mut waiting = vec![(ROOT, 0, 0_u32)];
@@ -71,7 +83,7 @@ impl QuotaLimits {
         let number = |at: usize| le64(entry, at).unwrap_or(0);
         // dqb_ihardlimit, dqb_isoftlimit, dqb_bhardlimit and dqb_bsoftlimit, the last two in blocks of 1024 bytes.
         let [inodes_hard, inodes_soft, blocks_hard, blocks_soft] = [8, 16, 32, 40].map(number);
-        // Id 0 is not limited; its record holds the grace times.
+        // Id 0 is not limited.
         if id == 0 || [inodes_hard, inodes_soft, blocks_hard, blocks_soft] == [0; 4] {
             return;
         }

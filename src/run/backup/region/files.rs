@@ -140,7 +140,7 @@ fn quota_limits(context: &RegionContext<'_>, region: &Region, open: &dyn Filesys
                  setquota does, with the arguments listed there"
             );
             context.tell(Severity::Notice, region, what);
-            Some(Box::new(QuotaRecord { count: limits.count, setquota: limits.kept }))
+            Some(Box::new(QuotaRecord { count: limits.count, setquota: limits.kept, grace: limits.grace }))
         }
         Err(error) => {
             let what = format!("its quota files cannot be read, so that their limits are not in the backup: {error}");

@@ -26,7 +26,8 @@ fn quotas_differ(quotas: &QuotaRecord) -> String {
     } else {
         "the manifest has them under quota_limits, each as the arguments of setquota".to_owned()
     };
-    format!("its {} quota limits are not set: {place}", quotas.count)
+    let grace = if quotas.grace.is_empty() { "" } else { "; nor are their grace times, which it has there too" };
+    format!("its {} quota limits are not set: {place}{grace}", quotas.count)
 }
 
 impl Planner<'_> {
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn limits_that_the_manifest_lacks_are_said() {
-        let kept = |count| QuotaRecord { count, setquota: vec!["-u 1 0 1 0 0".to_owned()] };
+        let kept = |count| QuotaRecord { count, setquota: vec!["-u 1 0 1 0 0".to_owned()], grace: Vec::new() };
         assert!(quotas_differ(&kept(1)).ends_with("arguments of setquota"));
         let more = quotas_differ(&kept(5));
         assert!(more.contains("its 5 quota limits are not set") && more.contains("the first 1 of them"), "{more}");

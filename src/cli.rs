@@ -3,6 +3,8 @@
 pub(crate) mod args;
 pub(crate) mod browse;
 pub(crate) mod cloud;
+pub(crate) mod complete;
+pub(crate) mod completions;
 pub(crate) mod copy;
 mod current_map;
 mod disk;

@@ -5,7 +5,7 @@ mod cli;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use signal_hook::consts::SIGXFSZ;
 use volbak::error::ExitClass;
 use volbak::layout::render_table;
@@ -21,8 +21,8 @@ use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_e
 use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
 use crate::cli::{
-    about, browse, cloud, copy, export, fleet, history, list, log, manual, memory, progress, proof, remap, snapshot,
-    topics, verify,
+    about, browse, cloud, complete, completions, copy, export, fleet, history, list, log, manual, memory, progress,
+    proof, remap, snapshot, topics, verify,
 };
 
 fn main() -> ExitCode {
@@ -37,6 +37,9 @@ fn main() -> ExitCode {
             return exit(log::explained(&usage).map_err(|error| OutputError::from(error).into()));
         }
     };
+    if let Command::CompleteWords { words } = &cli.command {
+        return complete::print_candidates(words).status().into();
+    }
     log::begin(progress::begin::<Cli>(cli.progress, cli.log));
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
@@ -70,10 +73,9 @@ fn main() -> ExitCode {
         Command::Night(command) => return exit(carry_out(command, verbosity)),
         Command::Man { directory } => manual::write(directory).map(|()| ExitClass::Well),
         Command::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);
-            print_as_it_is(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
+            print_as_it_is(&completions::script(*shell)).map(|()| ExitClass::Well).map_err(Into::into)
         }
+        Command::CompleteWords { words } => Ok(complete::print_candidates(words)),
         Command::Help { words } => topics::help(words),
     };
     exit(done.map(ExitClass::status))

@@ -9,6 +9,7 @@ pub mod check;
 mod child;
 pub mod cloud;
 pub(crate) mod collect;
+pub mod completion;
 pub mod copy;
 pub mod doctor;
 mod dumps;

@@ -9,6 +9,7 @@
 //! take.
 
 mod context;
+mod dev_nodes;
 mod device;
 mod error;
 mod freeze;
@@ -31,6 +32,7 @@ mod volumes;
 mod watch;
 
 pub use context::Context;
+pub use dev_nodes::volumes_by_links;
 pub use error::SourceError;
 pub use freeze::freeze;
 pub use guard::SnapshotGuard;

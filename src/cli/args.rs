@@ -157,6 +157,13 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print the volumes and dates that complete a line
+    #[command(hide = true)]
+    CompleteWords {
+        /// The words of the line up to the cursor: the program, and the word at the cursor last
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]

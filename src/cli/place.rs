@@ -9,6 +9,7 @@ use clap::Args;
 use volbak::config::{Config, DEFAULT_PATH};
 use volbak::events::SourceName;
 use volbak::outside::{Clock, SystemClock};
+use volbak::run::completion::KnownNames;
 use volbak::run::locate::{LocateError, Located, find};
 use volbak::run::sets::{LocatedSet, find_set};
 use volbak::store::Backup;
@@ -82,11 +83,17 @@ impl Where {
         if let Some(found) = self.found.get() {
             return Ok(found.clone());
         }
-        let place = self.look()?;
+        let place = self.look(load)?;
         Ok(self.found.get_or_init(|| place).clone())
     }
 
-    fn look(&self) -> Result<Place, UsageError> {
+    /// The same, in silence: warnings and errors would appear in the line that is being typed. Keys are not read.
+    pub(crate) fn place_for_completion(&self) -> Option<Place> {
+        let load = |path: &Path| Config::load(path, std::env::vars_os()).map_err(|_| UsageError(String::new()));
+        self.look(load).ok()
+    }
+
+    fn look(&self, load: impl Fn(&Path) -> Result<Config, UsageError>) -> Result<Place, UsageError> {
         let config = match (&self.config, &self.destination) {
             (Some(path), _) => Some(load(path)?),
             (None, None) if Path::new(DEFAULT_PATH).exists() => Some(load(Path::new(DEFAULT_PATH))?),
@@ -177,6 +184,12 @@ impl Place {
             Some(config) => Destination::reach_mounted(&self.root, &config.store, self.must_be_mounted),
             None => Destination::reach_mounted(&self.root, &StoreOptions::default(), self.must_be_mounted),
         }
+    }
+
+    /// The names in the destination, without waiting for a store.
+    pub(crate) fn known_names(&self) -> Option<KnownNames> {
+        let options = self.config.as_ref().map(|config| config.store.clone()).unwrap_or_default();
+        KnownNames::of(&self.root, &options, self.must_be_mounted)
     }
 
     /// The config, as returned by [`Where::config`].

@@ -13,6 +13,7 @@ mod keys;
 mod lease;
 mod locked;
 mod locks;
+mod names;
 mod parts;
 mod reading;
 mod seen;
@@ -28,8 +29,10 @@ use rustix::io::Errno;
 
 use self::cache::{Cache, Named};
 pub use self::connect::client;
+use self::connect::scope;
 use self::file::{ObjectFile, Stage, Staged};
 use self::locks::Locks;
+pub(crate) use self::names::known_names;
 use self::reading::{ObjectBlocks, stored};
 use self::seen::Seen;
 use super::api::{Folder, Listing, Lock, Store, StoreFile, Writers};
@@ -86,7 +89,7 @@ impl ObjectStore {
     /// Keeps manifests and indexes that are read or written in this directory of this host.
     #[must_use]
     pub fn keeping_in(self, directory: &Path) -> Self {
-        let scope = format!("{} {}", self.client.settings().endpoint, self.client.address().bucket);
+        let scope = scope(self.client.settings(), self.client.address());
         Self { cache: Arc::new(Cache::new(directory, scope)), ..self }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
@@ -158,6 +159,36 @@ fn catalogues_are_never_rewritten_and_only_some_are_kept() {
     server.take_requests();
     assert_eq!(place.listed().len(), 19);
     assert!(server.take_requests().len() <= 16);
+}
+
+#[test]
+fn a_shell_completes_names_without_a_request() {
+    let server = Storing::start();
+    let place = Place::in_process(&server, "");
+    let completed = |words: &[&str]| {
+        let config = place.host.at("volbak.toml").display().to_string();
+        let line = ["complete-words", "--", "volbak", "restore", "--config", &config];
+        let output = Command::new(env!("CARGO_BIN_EXE_volbak")).args(line).args(words).output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(completed(&["v"]), "", "nothing is known yet");
+    for volume in ["vol", "vol", "vol-2"] {
+        next_second();
+        place.good(&["snapshot", &disk(&place.host, volume, 1)]);
+    }
+    server.take_requests();
+    assert_eq!(completed(&["v"]), "vol\nvol-2\n");
+    let dates = completed(&["vol@"]);
+    assert_eq!(dates.lines().count(), 3, "{dates}");
+    assert!(server.take_requests().is_empty());
+    // What is offered can be used.
+    for date in dates.lines() {
+        place.good(&["browse", date.trim_end()]);
+    }
+    forget(&place);
+    assert_eq!(completed(&["v"]), "");
+    assert!(!place.host.at("cache").exists());
 }
 
 #[test]

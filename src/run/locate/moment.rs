@@ -41,7 +41,7 @@ impl Moment {
 
     /// Parses a date in a file name: `20_11_2026` or `20_11_2026_010203`, and in an object store
     /// `20_11_2026_010203_0123456789ab`.
-    pub(super) fn of_name(text: &str) -> Option<Self> {
+    pub(in crate::run) fn of_name(text: &str) -> Option<Self> {
         let (date, time) = match without_run(text).split_at_checked(10)? {
             (date, "") => (date, None),
             (date, time) => (date, Some(parse_time(time.strip_prefix('_')?)?)),
@@ -49,6 +49,11 @@ impl Moment {
         let is_plain = date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
         let day = NaiveDate::parse_from_str(date, "%d_%m_%Y").ok().filter(|_| is_plain)?;
         Some(Self { day, time, microsecond: None })
+    }
+
+    /// The day, and the time if it is a second of it.
+    pub(in crate::run) fn parts(self) -> (NaiveDate, Option<NaiveTime>) {
+        (self.day, self.time)
     }
 
     /// Whether this is that day, second or microsecond.

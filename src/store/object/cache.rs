@@ -18,6 +18,7 @@ const MOST_UNUSED: Duration = Duration::from_secs(60 * 24 * 3600);
 const NOTED_EVERY: Duration = Duration::from_secs(24 * 3600);
 const DIGEST_BYTES: usize = 32;
 const SUFFIX: &str = ".object";
+const NAMES_SUFFIX: &str = ".names";
 
 /// The cache for one bucket of one store.
 #[derive(Debug, Default)]
@@ -41,6 +42,11 @@ impl Cache {
     pub(super) fn new(directory: &Path, scope: String) -> Self {
         // Without it, each use costs a request.
         let _ = DirBuilder::new().mode(0o700).create(directory);
+        Self::existing(directory, scope)
+    }
+
+    /// As [`Self::new`], without making the directory.
+    pub(super) fn existing(directory: &Path, scope: String) -> Self {
         let is_own = directory.symlink_metadata().is_ok_and(|facts| {
             facts.is_dir() && facts.uid() == rustix::process::geteuid().as_raw() && facts.mode() & 0o7777 == 0o700
         });
@@ -50,11 +56,13 @@ impl Cache {
     fn file_of(&self, named: Named<'_>) -> Option<PathBuf> {
         // Without an ETag nothing says that an object is still the same.
         let directory = self.directory.as_ref().filter(|_| !named.etag.is_empty() && named.len <= MOST_BYTES)?;
-        let mut hash = blake3::Hasher::new();
-        for text in [&self.scope, named.key, named.etag, &named.len.to_string()] {
-            hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-        }
-        Some(directory.join(format!("{}{SUFFIX}", hash.finalize().to_hex())))
+        let hash = hash([&self.scope, named.key, named.etag, &named.len.to_string()]);
+        Some(directory.join(format!("{hash}{SUFFIX}")))
+    }
+
+    /// The file for the names below a prefix; `None` if nothing is kept.
+    pub(super) fn names_file(&self, prefix: &str) -> Option<PathBuf> {
+        Some(self.directory.as_ref()?.join(format!("{}{NAMES_SUFFIX}", hash([&self.scope, prefix]))))
     }
 
     /// Whether a file of this object is there. It may be torn.
@@ -107,6 +115,15 @@ impl Cache {
             }
         }
     }
+}
+
+/// A file name for these texts.
+fn hash<const COUNT: usize>(texts: [&str; COUNT]) -> blake3::Hash {
+    let mut hash = blake3::Hasher::new();
+    for text in texts {
+        hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+    hash.finalize()
 }
 
 fn is_before(time: SystemTime, by: Duration) -> bool {

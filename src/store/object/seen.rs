@@ -7,7 +7,7 @@ use chrono::Utc;
 
 use super::cache::{self, Cache, Named};
 use super::catalogue::{self, FOLDER};
-use super::versions;
+use super::{names, versions};
 use crate::objects::{ListedObject, ObjectClient, ObjectError, ObjectListing};
 use crate::store::at_once::AtOnce;
 use crate::store::backup::RECORD;
@@ -38,6 +38,7 @@ impl Seen {
     /// Lists all objects below a prefix, and reads catalogues if that is less work than to read what they have.
     pub(super) fn look(client: &ObjectClient, cache: &Cache, covers: String) -> Result<Self, ObjectError> {
         let mut seen = Self::listed(client, covers)?;
+        seen.note_names(client, cache);
         let small: Vec<&ListedObject> = seen.small_objects().collect();
         let mut unknown: HashSet<String> =
             small.iter().filter(|object| !cache.has(named(object))).map(|object| object.key.clone()).collect();
@@ -49,6 +50,14 @@ impl Seen {
             });
         }
         Ok(seen)
+    }
+
+    /// Keeps the names of all backups for completion, if this is the whole destination.
+    fn note_names(&self, client: &ObjectClient, cache: &Cache) {
+        let root = client.address().key("");
+        if self.covers == root {
+            names::note(cache, &root, self.objects.keys().map(String::as_str));
+        }
     }
 
     /// Whether all keys that begin so are known.
@@ -170,6 +179,7 @@ pub(super) fn write_catalogue(client: &ObjectClient, cache: &Cache) -> Result<()
     cache.tidy();
     let root = client.address().key("");
     let mut seen = Seen::listed(client, root.clone())?;
+    seen.note_names(client, cache);
     let catalogues = seen.catalogues(client)?;
     seen.read_catalogues(client, cache, &catalogues, |_| false);
     let missing: Vec<ListedObject> =

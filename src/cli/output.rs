@@ -167,6 +167,8 @@ pub(crate) struct Listed {
     pub(crate) entry: CatalogEntry,
     /// Whether it is whole, partial or bad.
     worth: Worth,
+    /// Whether it is encrypted.
+    encrypted: bool,
     /// The verification that decides its state; `null` without one. A quick check does not count.
     pub(crate) verified: Option<Verified>,
     /// The last quick check, if there was no verification.
@@ -211,6 +213,7 @@ impl Listed {
         };
         let is_verification = |seen: &Verified| seen.level > CheckLevel::Quick || seen.verdict == Verdict::Bad;
         Self {
+            encrypted: entry.files().kind().is_sealed(),
             entry,
             worth,
             verified: seen.filter(is_verification),
@@ -262,7 +265,7 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
     let names: [&str; COLUMNS] =
         ["VOLUME", "DATE", "SIZE", "ENTRIES", "PROBLEMS", "STATE", "VERIFIED", "BACKUP", "CLOUD"];
     let mut rows = vec![names.map(str::to_owned)];
-    for Listed { entry, worth, verified, checked } in backups {
+    for Listed { entry, worth, encrypted, verified, checked } in backups {
         let size = entry.archive_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteLen(bytes).to_string());
         let (date, count, problems, state) = match &entry.state {
             BackupState::Complete { manifest } => (
@@ -273,13 +276,13 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
                     Worth::Partial => "partial".to_owned(),
                     Worth::Bad => "BAD".to_owned(),
                     Worth::Whole | Worth::Unknown => "whole".to_owned(),
-                } + if manifest.encryption.is_some() { ", encrypted" } else { "" },
+                },
             ),
             BackupState::WithoutManifest => ("-".into(), "-".into(), "-".into(), "no manifest".to_owned()),
             BackupState::Damaged { what } => ("-".into(), "-".into(), "-".into(), format!("DAMAGED: {what}")),
         };
-        let is_sealed = entry.files().kind().is_sealed();
-        let ciphertext = |seen: &Verified| is_sealed && seen.verdict == Verdict::GoodAsFarAsChecked;
+        let state = state + if *encrypted { ", encrypted" } else { "" };
+        let ciphertext = |seen: &Verified| *encrypted && seen.verdict == Verdict::GoodAsFarAsChecked;
         let verified = match (verified, checked) {
             // Without a key nothing is said of the contents.
             (Some(seen), _) | (None, Some(seen)) if ciphertext(seen) => {

@@ -123,6 +123,9 @@ pub struct VolumeReport {
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<bool>,
+    /// Whether the new backup is encrypted; `None` without a new backup, and in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted: Option<bool>,
     /// Why its first attempt in this run failed, if there was a second one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<String>,
@@ -231,6 +234,21 @@ impl RunReport {
         self.volumes.iter().filter_map(|volume| Some((volume.name.as_str(), volume.first_failure.as_deref()?)))
     }
 
+    /// Which of the new backups are encrypted, in words; `None` if none is.
+    pub(super) fn encrypted(&self) -> Option<String> {
+        let new: Vec<&VolumeReport> = self.volumes.iter().filter(|volume| volume.encrypted.is_some()).collect();
+        let plain: Vec<String> = new
+            .iter()
+            .filter(|volume| volume.encrypted == Some(false))
+            .map(|volume| crate::shown::text(&volume.name))
+            .collect();
+        match (new.len() - plain.len(), plain.len()) {
+            (0, _) => None,
+            (all, 0) => Some(format!("all {all} new backups")),
+            (some, _) => Some(format!("{some} of {} new backups; plain: {}", new.len(), plain.join(", "))),
+        }
+    }
+
     /// Its figures for the last log line.
     pub fn figures(&self) -> RunFigures {
         let count = |verdict| self.volumes.iter().filter(|volume| volume.verdict() == verdict).count() as u64;
@@ -265,6 +283,7 @@ impl VolumeReport {
             archive_bytes: None,
             entries: None,
             whole: None,
+            encrypted: None,
             first_failure: None,
             out_of_time: false,
             manifest: None,

@@ -73,6 +73,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
         let value = format!("{} backups, {}, to {}{failed}", copy.copied, size(copy.copied_bytes), escaped(&copy.to));
         fact("Copies", &value)
     });
+    let encrypted = report.encrypted().map(|encrypted| fact("Encrypted", &escaped(&encrypted)));
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{subject}</title></head>\n\
          <body style=\"margin:0;padding:16px;background:#ffffff;color:{BLACK};\
@@ -81,7 +82,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
          <div style=\"font-size:20px;color:{colour}\"><b>{word}</b></div>\
          <div>{subject}</div></div>\n{aborted}\
          <table cellpadding=\"0\" cellspacing=\"0\" style=\"font-size:14px;margin-bottom:14px\">\
-         {}{}{}{}{}{}{}</table>\n{needs}{volumes}{problems}{changes}{twice}{gone}{cloud}</body></html>\n",
+         {}{}{}{}{}{}{}{}</table>\n{needs}{volumes}{problems}{changes}{twice}{gone}{cloud}</body></html>\n",
         fact("Host", &escaped(&report.host)),
         fact("Started", &report.started.format("%Y-%m-%d %H:%M:%S %:z").to_string()),
         fact("Took", &shown_duration(report.duration_seconds)),
@@ -89,6 +90,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
         fact("All backups", &usage),
         fact("Retention", &format!("{} days", report.retention_days)),
         copy.unwrap_or_default(),
+        encrypted.unwrap_or_default(),
     )
 }
 

@@ -110,6 +110,11 @@ fn worth(each: &mut dyn FnMut(&str, &str, Figure<'_>)) {
         &|volume| Some(u8::from(volume.worth?.newest_whole?).to_string()),
     );
     each(
+        "volbak_volume_newest_backup_encrypted",
+        "Whether the newest usable backup is encrypted: 1 encrypted, 0 plain.",
+        &|volume| Some(u8::from(volume.worth?.newest_encrypted?).to_string()),
+    );
+    each(
         "volbak_volume_last_whole_backup_timestamp_seconds",
         "Start of the newest whole backup that is neither bad nor dated in the future.",
         &|volume| Some(volume.worth?.last_whole?.timestamp().to_string()),

@@ -361,6 +361,19 @@ fn a_partial_backup_is_called_so() {
 }
 
 #[test]
+fn the_report_says_which_backups_are_encrypted() {
+    let mut report = sample();
+    report.volumes[0].encrypted = Some(false);
+    assert_eq!(text(&report), SAMPLE, "nothing is");
+    report.volumes[1].encrypted = Some(true);
+    let some = "1 of 2 new backups; plain: volume-00000019";
+    assert_eq!(text(&report), format!("{SAMPLE}\nEncrypted - {some}\n"));
+    assert!(report.render(Style::default()).html.contains(some));
+    report.volumes[0].encrypted = Some(true);
+    assert!(text(&report).ends_with("\nEncrypted - all 2 new backups\n"));
+}
+
+#[test]
 fn figures_for_prometheus() {
     let mut report = sample();
     report.volumes[1].outcome = Outcome::Failed("x".to_owned());
@@ -370,6 +383,7 @@ fn figures_for_prometheus() {
     let mut standing = super::Standing::of(&report);
     standing.volumes.get_mut("volume-00000019").unwrap().worth = Some(super::VolumeWorth {
         newest_whole: Some(false),
+        newest_encrypted: Some(true),
         last_whole: Some("2011-10-05T23:00:01Z".parse().unwrap()),
         last_whole_age_seconds: Some(86_400),
         last_verification: Some(super::Verification {
@@ -392,6 +406,7 @@ fn figures_for_prometheus() {
         "volbak_volume_last_success_timestamp_seconds{volume=\"a\\\"b\\\\c\\nd\"} 1315004401",
         "volbak_volume_snapshot_peak_percent{volume=\"volume-00000019\"} 12.4",
         "volbak_volume_newest_backup_whole{volume=\"volume-00000019\"} 0",
+        "volbak_volume_newest_backup_encrypted{volume=\"volume-00000019\"} 1",
         "volbak_volume_last_whole_backup_timestamp_seconds{volume=\"volume-00000019\"} 1317855601",
         "volbak_volume_last_whole_backup_age_seconds{volume=\"volume-00000019\"} 86400",
         "volbak_volume_last_verification_timestamp_seconds{volume=\"volume-00000019\"} 1317510001",

@@ -56,6 +56,9 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
         }
         text.push('\n');
     }
+    if let Some(encrypted) = report.encrypted() {
+        let _ = write!(text, "\nEncrypted - {encrypted}\n");
+    }
     for (heading, lines) in [("What needs you...", &report.needs), ("Changed since the last run...", &report.changes)] {
         if !lines.is_empty() {
             let _ = write!(text, "\n{heading}\n");

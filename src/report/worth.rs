@@ -10,6 +10,9 @@ use super::verification::{Verification, numbered};
 pub struct VolumeWorth {
     /// Whether the newest usable backup contains everything that was selected; `None` without a usable backup.
     pub newest_whole: Option<bool>,
+    /// Whether the newest usable backup is encrypted; `None` without a usable backup, and in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_encrypted: Option<bool>,
     /// Start of the newest whole backup that is neither bad nor dated in the future.
     pub last_whole: Option<DateTime<Utc>>,
     /// Its age at the end of the run.

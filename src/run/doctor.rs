@@ -32,7 +32,7 @@ pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -
     if let Some(listed) = listed {
         volumes::empty_groups(config, &listed, &shelves, &mut add);
     }
-    encryption::encryption(config, &mut add);
+    encryption::encryption(config, &shelves, &mut add);
     network::about_mail(config, &mut add);
     network::notices(config, &mut add);
     network::dumps(config, &mut add);

@@ -167,6 +167,11 @@ impl Shelf {
         results.max_by_key(|one| (one.level != CheckLevel::Quick, one.at, one.level))
     }
 
+    /// The number of encrypted ones among the complete backups.
+    pub fn encrypted(&self) -> usize {
+        self.manifests().filter(|manifest| manifest.kind().is_sealed()).count()
+    }
+
     /// The number of bad backups: found by a verification or by inconsistent files.
     pub fn bad(&self) -> usize {
         let damaged = self.entries.iter().filter(|entry| matches!(entry.state, BackupState::Damaged { .. })).count();
@@ -178,6 +183,7 @@ impl Shelf {
         let last_whole = self.newest_whole(now).map(|manifest| manifest.started_at);
         VolumeWorth {
             newest_whole: self.newest_usable(now).map(Manifest::is_whole),
+            newest_encrypted: self.newest_usable(now).map(|newest| newest.kind().is_sealed()),
             last_whole,
             last_whole_age_seconds: last_whole.map(|at| (now - at).num_seconds()),
             last_verification: self.last_verification(),
@@ -250,6 +256,30 @@ impl Shelf {
     pub fn plan(&self, config: &Config, now: Now, occasion: Occasion<'_>) -> Plan {
         plan(&self.name, &self.backups, &self.policy(config), now, occasion)
     }
+}
+
+/// What to know of plain backups beside encrypted ones, where the config asks for encryption.
+pub(super) fn plain_beside_encrypted(shelves: &[Shelf], config: &Config) -> Option<String> {
+    const NAMED: usize = 5;
+    config.archive.encryption.as_ref()?;
+    if shelves.iter().all(|shelf| shelf.encrypted() == 0) {
+        return None;
+    }
+    let plain = |shelf: &Shelf| shelf.backups.len() - shelf.encrypted();
+    let with_plain: Vec<&Shelf> = shelves.iter().filter(|shelf| plain(shelf) > 0).collect();
+    let count: usize = with_plain.iter().map(|shelf| plain(shelf)).sum();
+    let mut names: Vec<String> =
+        with_plain.iter().take(NAMED).map(|shelf| format!("{} ({})", shelf.name, plain(shelf))).collect();
+    if let Some(more @ 1..) = with_plain.len().checked_sub(NAMED) {
+        names.push(format!("{more} more volumes"));
+    }
+    (count > 0).then(|| {
+        format!(
+            "backups beside encrypted ones are not encrypted: {}; everybody who can read the destination can read them until \
+             they are removed",
+            names.join(", ")
+        )
+    })
 }
 
 /// The plans of several volumes together: sets are kept and retired as one.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::begun;
 use super::cloud::choice::DecidingMap;
 use super::kept::KeptError;
-use super::prune::Shelf;
+use super::prune::{Shelf, plain_beside_encrypted};
 use super::reports;
 use crate::config::Config;
 use crate::error::with_causes;
@@ -93,6 +93,7 @@ fn judge(
     Status {
         level: reasons.first().map_or(Urgency::Ok, |worst| worst.level),
         reasons,
+        notices: plain_beside_encrypted(shelves, config).into_iter().collect(),
         last_run: last.map(|report| LastRun {
             started: report.started.to_utc(),
             duration_seconds: report.duration_seconds,

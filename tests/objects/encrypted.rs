@@ -3,29 +3,76 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::storing::Storing;
 use crate::testkit::guest::{quoted, sh};
-use crate::verbs::{ALL, Place};
+use crate::verbs::{ALL, Place, next_second};
 
 /// A new key of a recipient; returns its public half.
 fn recipient(path: &Path) -> String {
     sh(&format!("umask 077; age-keygen -o {0} 2>/dev/null; age-keygen -y {0}", quoted(path))).trim().to_owned()
 }
 
-#[test]
-fn nights_are_encrypted_in_a_store_and_come_back_with_a_key() {
+/// A host that encrypts, with the public keys of its recipients.
+fn encrypting() -> (Storing, Place, [String; 2]) {
     let server = Storing::start();
     let place = Place::in_process(&server, "");
-    let at = |name: &str| place.host.at(name);
-    let recipients = [recipient(&at("one")), recipient(&at("two"))];
-    sh(&format!("ssh-keygen -q -t ed25519 -N '' -f {}", quoted(&at("signing"))));
+    let recipients = ["one", "two"].map(|name| recipient(&place.host.at(name)));
+    sh(&format!("ssh-keygen -q -t ed25519 -N '' -f {}", quoted(&place.host.at("signing"))));
+    encrypt(&place, &recipients);
+    (server, place, recipients)
+}
+
+fn encrypt(place: &Place, recipients: &[String; 2]) {
     place.configure(&format!(
         "[encryption]\nrecipients = ['{}', '{}']\nsigning_key = '{}'\nindex_cache = '{}'\n",
         recipients[0],
         recipients[1],
-        at("signing").display(),
-        at("indexes").display()
+        place.host.at("signing").display(),
+        place.host.at("indexes").display()
     ));
+}
+
+#[test]
+fn plain_backups_beside_encrypted_ones_are_told() {
+    let (_server, place, recipients) = encrypting();
+    place.host.add_ext4("volume-1");
+    place.configure("");
+    place.good(&["run"]);
+    let status = || -> Value { serde_json::from_str(&place.verb(&["status", "--json"]).stdout).unwrap() };
+    let none: [&str; 0] = [];
+    assert_eq!(status()["notices"], serde_json::json!(none));
+    encrypt(&place, &recipients);
+    assert_eq!(status()["notices"], serde_json::json!(none), "no encrypted one is there yet");
+    next_second();
+    let report = place.good(&["run"]);
+    assert!(report.contains("\nEncrypted - all 1 new backups\n"), "{report}");
+    let is_encrypted: Vec<Value> = place.listed().iter().map(|one| one["encrypted"].clone()).collect();
+    assert_eq!(is_encrypted, [false, true]);
+    let found = status();
+    let volume = &found["volumes"][0];
+    assert_eq!((&volume["backups"], &volume["encrypted"]), (&2.into(), &1.into()), "{found:#}");
+    assert_eq!((&volume["last_encrypted"], &found["level"]), (&true.into(), &"OK".into()), "{found:#}");
+    let told = "not encrypted: volume-1 (1);";
+    assert!(found["notices"][0].as_str().unwrap().contains(told), "{found:#}");
+    let text = place.good(&["status"]);
+    assert!(text.starts_with("VOLBAK OK - 1 volumes have") && text.contains(told), "{text}");
+    assert!(text.contains("2 (1 encrypted)"), "{text}");
+    let doctor = place.verb(&["doctor"]).stdout;
+    assert!(doctor.contains(told), "{doctor}");
+    // A lost manifest does not make it plain.
+    let key = |name: &str| place.client.address().key(&format!("volume-1/{name}"));
+    let sealed = place.names("volume-1").into_iter().find(|name| name.ends_with(".tar.gz.age")).unwrap();
+    let stem = sealed.strip_suffix(".tar.gz.age").unwrap();
+    place.client.delete(&key(&format!("{stem}.manifest.json")), None).unwrap();
+    let listed = place.verb(&["list"]).stdout;
+    assert!(listed.contains("DAMAGED: the manifest is missing, encrypted"), "{listed}");
+}
+
+#[test]
+fn nights_are_encrypted_in_a_store_and_come_back_with_a_key() {
+    let (_server, place, recipients) = encrypting();
     place.host.add_ext4("volume-1");
     for night in 1..=2 {
         let did = place.verb(&["run"]);
@@ -41,12 +88,12 @@ fn nights_are_encrypted_in_a_store_and_come_back_with_a_key() {
     assert!(place.good(&["list"]).contains("encrypted"));
     place.good(&["status"]);
 
-    let identity = at("two");
+    let identity = place.host.at("two");
     let key = ["--identity", identity.to_str().unwrap()];
     let with_key = |arguments: &[&str]| place.good(&[arguments, &key].concat());
     with_key(&["verify", "volume-1", "--restore-test"]);
     assert_eq!(with_key(&["cat", "volume-1:file7"]), "volume-1 7\n".repeat(100));
-    let to = at("restored");
+    let to = place.host.at("restored");
     with_key(&["restore", "volume-1", "--to", to.to_str().unwrap()]);
     assert_eq!(fs::read_to_string(to.join("file7")).unwrap(), "volume-1 7\n".repeat(100));
 

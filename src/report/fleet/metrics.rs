@@ -64,6 +64,9 @@ impl FleetView {
             "Its last verification that found a backup good.",
             &|volume| volume.state.verified.map(|verified| verified.at.timestamp().to_string()),
         );
+        of_volume("encrypted", "Whether its newest usable backup is encrypted.", &|volume| {
+            volume.state.encrypted.map(|is| u8::from(is).to_string())
+        });
         of_volume("archive_bytes", "Length of its newest archive.", &|volume| {
             volume.state.archive_bytes.map(|bytes| bytes.to_string())
         });

@@ -80,6 +80,9 @@ impl FleetView {
             let (used, free) = (df_percent(usage.used_bytes, usage.available_bytes), ByteLen(usage.available_bytes));
             facts.push(("Room", format!("{free} free, {used}% used{}", meter(used))));
         }
+        if host.encrypted() > 0 {
+            facts.push(("Encrypted", format!("{} of {} volumes", host.encrypted(), host.volumes.len())));
+        }
         if let Some(copy) = &state.copy {
             facts.push(("Copies", format!("{} copied to {}, {} failed", copy.copied, escaped(&copy.to), copy.failed)));
         }
@@ -120,10 +123,12 @@ impl FleetView {
             "" => String::new(),
             why => format!("<div class=\"why\">{}</div>", escaped(why)),
         };
+        let archive = state.archive_bytes.map_or_else(none, |bytes| ByteLen(bytes).to_string());
+        let archive = archive + if state.encrypted == Some(true) { ", encrypted" } else { "" };
         let cells = [
             ("Last good", state.last_good.map_or_else(none, |at| format!("{} ago", age(at, self.now)))),
             ("Proof", state.verified.map_or_else(none, |it| format!("{}, {} ago", it.level, age(it.at, self.now)))),
-            ("Archive", state.archive_bytes.map_or_else(none, |bytes| ByteLen(bytes).to_string())),
+            ("Archive", archive),
             ("All backups", ByteLen(state.backups_bytes).to_string()),
             ("Trend", trend(&state.trend)),
         ];

@@ -10,7 +10,7 @@ impl FleetView {
     /// A line for each host, then the volumes to look at.
     pub fn text(&self) -> String {
         let mut rows =
-            vec![["HOST", "STATE", "LAST RUN", "VOLUMES", "OVERDUE", "FREE", "REASON"].map(str::to_owned).to_vec()];
+            vec![["HOST", "STATE", "LAST RUN", "VOLUMES", "ENCRYPTED", "OVERDUE", "FREE", "REASON"].map(str::to_owned).to_vec()];
         rows.extend(self.hosts.iter().map(|host| self.row(host)));
         let mut text = aligned(&rows);
         let bad: Vec<Vec<String>> = self
@@ -39,6 +39,7 @@ impl FleetView {
             word(host.light).to_owned(),
             host.last_run.map_or_else(none, |at| format!("{} ago", age(at, self.now))),
             state.map_or_else(none, |_| host.volumes.len().to_string()),
+            state.map_or_else(none, |_| host.encrypted().to_string()),
             state.map_or_else(none, |_| host.overdue().to_string()),
             state.and_then(|it| it.usage).map_or_else(none, |usage| ByteLen(usage.available_bytes).to_string()),
             host.reasons.join("; "),

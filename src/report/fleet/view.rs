@@ -180,6 +180,11 @@ impl HostView {
         Self { name, light, expected, reasons, last_run: state.last_run, volumes, state: Some(state) }
     }
 
+    /// The number of its volumes whose newest backup is encrypted.
+    pub(super) fn encrypted(&self) -> usize {
+        self.volumes.iter().filter(|volume| volume.state.encrypted == Some(true)).count()
+    }
+
     /// The number of its volumes that are overdue or bad.
     pub fn overdue(&self) -> usize {
         self.volumes.iter().filter(|volume| volume.light >= Light::Red).count()

@@ -7,12 +7,13 @@ use crate::config::Config;
 use crate::encryption::{EncryptionOptions, keyring, open, signer_of};
 use crate::error::with_causes;
 use crate::outside::trust::changeable;
+use crate::run::prune::{Shelf, plain_beside_encrypted};
 
 const ABOUT: &str = "encryption";
 /// What is encrypted and signed for a test.
 const PROBE: &[u8] = b"a probe of volbak doctor";
 
-pub(super) fn encryption(config: &Config, add: &mut Add<'_>) {
+pub(super) fn encryption(config: &Config, shelves: &[Shelf], add: &mut Add<'_>) {
     let Some(options) = &config.archive.encryption else { return };
     let mut add = |answer, what: String| add(ABOUT, answer, what);
     let names = options.recipients.names();
@@ -30,6 +31,9 @@ pub(super) fn encryption(config: &Config, add: &mut Add<'_>) {
         Err(_) => add(Answer::Good, format!("indexes will be kept in {}", options.index_cache.display())),
     }
     probe(options, &mut add);
+    if let Some(what) = plain_beside_encrypted(shelves, config) {
+        add(Answer::Doubtful, what);
+    }
 }
 
 fn signing(options: &EncryptionOptions, add: &mut impl FnMut(Answer, String)) {

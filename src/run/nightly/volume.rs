@@ -139,6 +139,7 @@ impl Night<'_> {
                 let snapshot = outcome.manifest.snapshot.as_ref();
                 report.snapshot_peak_percent = snapshot.and_then(|snapshot| snapshot.peak_fill_percent);
                 report.whole = Some(outcome.manifest.is_whole());
+                report.encrypted = Some(outcome.manifest.kind().is_sealed());
                 report.outcome = Outcome::BackedUp;
                 self.prune(&mut report, stem, turn);
                 let is_meant = Expected(&expect).permits_no_files(&outcome.manifest) && report.entries == Some(0);

@@ -55,6 +55,8 @@ pub struct Status {
     pub level: Urgency,
     /// The reasons for the level, worst first.
     pub reasons: Vec<Reason>,
+    /// What is worth knowing and changes no level, a line each.
+    pub notices: Vec<String>,
     /// The last run, if its report is stored.
     pub last_run: Option<LastRun>,
     /// The room in the destination, if it can be asked.
@@ -98,6 +100,10 @@ pub struct VolumeStatus {
     pub archive_bytes: Option<u64>,
     /// The number of complete backups.
     pub backups: usize,
+    /// The number of those that are encrypted.
+    pub encrypted: usize,
+    /// Whether the last one is; `None` without one.
+    pub last_encrypted: Option<bool>,
     /// The number of protected ones.
     pub protected: usize,
     /// The number of those kept because of a sudden change, until `volbak accept`.

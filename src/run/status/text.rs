@@ -54,6 +54,9 @@ impl Status {
         for reason in self.reasons.iter().skip(1) {
             let _ = writeln!(text, "{}", reason.what);
         }
+        for notice in &self.notices {
+            let _ = writeln!(text, "{notice}");
+        }
         if let Some(run) = &self.last_run {
             let started = run.started.with_timezone(&Local).format("%Y-%m-%d %H:%M");
             let _ = writeln!(text, "last run {started}: {}", run.outcome);
@@ -77,7 +80,12 @@ impl Status {
 
 fn row(volume: &VolumeStatus) -> [String; 8] {
     let none = || "-".to_owned();
-    let counts = [(volume.protected as u64, "protected"), (volume.pinned, "pinned"), (volume.bad, "bad")];
+    let counts = [
+        (volume.encrypted as u64, "encrypted"),
+        (volume.protected as u64, "protected"),
+        (volume.pinned, "pinned"),
+        (volume.bad, "bad"),
+    ];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     let backups = match counts.as_slice() {

@@ -147,8 +147,8 @@ pub mod facts {
     };
     pub use crate::manifest::{
         CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, EncryptionRecord, ImageRecord, LockMode,
-        LockedRecord, OnServerRecord, OptionsRecord, ProblemCounts, RegionRecord, SetRecord, SizesRecord,
-        SnapshotRecord, SourceRecord,
+        LockedRecord, ObjectRecord, ObjectsRecord, OnServerRecord, OptionsRecord, ProblemCounts, RegionRecord,
+        SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
     };
     pub use crate::run::check::BackupFile;
     pub use crate::run::check::second_opinion::SecondOpinion;

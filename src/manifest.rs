@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 pub use self::image::ImageRecord;
 pub use self::records::{
     AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, LockMode, LockedRecord,
-    OnServerRecord, OptionsRecord, ProblemCounts, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
+    ObjectRecord, ObjectsRecord, OnServerRecord, OptionsRecord, ProblemCounts, SetRecord, SizesRecord, SnapshotRecord,
+    SourceRecord,
 };
 pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use self::sealed::Private;
@@ -105,6 +106,9 @@ pub struct Manifest {
     /// Until when the object store keeps the files from being deleted; `None` if they are not locked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked: Option<LockedRecord>,
+    /// The objects of its files, if an object store published them: by them a verification finds what was overwritten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<ObjectsRecord>,
     /// The changes since the previous backup, if they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<ChangesRecord>,
@@ -327,6 +331,7 @@ pub(crate) fn blank() -> Manifest {
         carried: None,
         copied_from: None,
         locked: None,
+        objects: None,
         changes: None,
         sizes: SizesRecord::default(),
         problems: Vec::new(),

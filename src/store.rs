@@ -23,6 +23,7 @@ mod options;
 pub mod pending;
 pub mod pins;
 pub mod presence;
+mod publication;
 pub mod records;
 pub mod remains;
 pub mod removal;

@@ -1,6 +1,7 @@
 //! The records of a manifest: the source, the snapshot, the options, and sums.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,39 @@ pub enum LockMode {
     Governance,
     /// Nobody may.
     Compliance,
+}
+
+/// The objects of a backup as an object store published them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectsRecord {
+    /// Their folder, `s3://BUCKET/PREFIX/VOLUME`. In another folder this record says nothing.
+    pub folder: String,
+    /// By the end of their names, as `.tar.gz`. The manifest itself and its signature are not among them.
+    pub files: BTreeMap<String, ObjectRecord>,
+}
+
+/// What tells an object from a later one under its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRecord {
+    /// Its ETag without quotes; empty if the store gave none.
+    pub etag: String,
+    /// Its version, in a bucket that keeps versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+impl ObjectsRecord {
+    /// The object of the file with this end of its name, if the backup lies in the folder that the record is of.
+    pub(crate) fn of(&self, folder: &Path, suffix: &str) -> Option<&ObjectRecord> {
+        self.files.get(suffix).filter(|_| folder == Path::new(&self.folder))
+    }
+}
+
+impl ObjectRecord {
+    /// Whether an object with this ETag has another content. Without an ETag nobody knows.
+    pub(crate) fn has_other_etag(&self, etag: &str) -> bool {
+        !self.etag.is_empty() && !etag.is_empty() && self.etag != etag
+    }
 }
 
 /// Content carried forward. The archive does not depend on the previous backup: the content was copied.

@@ -34,6 +34,8 @@ pub struct ObjectVersion {
     pub id: String,
     /// Its ETag without quotes; `None` for a marker, which says that the object was deleted.
     pub etag: Option<String>,
+    /// Whether it is what a reader of the key gets.
+    pub is_latest: bool,
 }
 
 impl ObjectClient {
@@ -55,7 +57,8 @@ impl ObjectClient {
                     let (key, id) = (needed(one, "Key")?, needed(one, "VersionId")?);
                     if key.starts_with(prefix) {
                         let etag = (name == "Version").then(|| etag.unwrap_or_default());
-                        all.push(ObjectVersion { key, id, etag });
+                        let is_latest = text_of(one, "IsLatest").is_some_and(|is| is == "true");
+                        all.push(ObjectVersion { key, id, etag, is_latest });
                     }
                 }
             }

@@ -11,6 +11,7 @@ mod finding;
 pub mod image;
 pub mod image_test;
 mod library;
+pub(crate) mod overwritten;
 pub mod record;
 pub(crate) mod sealed;
 pub mod second_opinion;

@@ -254,6 +254,12 @@ fn open_files(
     let index = kept_index.map_or_else(|| files.open_index(), Ok)?;
     // It is read twice.
     let index = if files.is_local() { index } else { copy_of(&*index, manifest.sizes.index_bytes)? };
+    let published = manifest.objects.as_ref().and_then(|objects| objects.of(files.directory(), files.kind().suffix()));
+    if let Some((published, now)) = published.zip(archive.object())
+        && published.has_other_etag(&now.etag)
+    {
+        return Err(UnusableError::Overwritten);
+    }
     let archive_bytes = archive.len_bytes();
     if archive_bytes != manifest.sizes.archive_bytes {
         let (found, said) = (archive_bytes, manifest.sizes.archive_bytes);

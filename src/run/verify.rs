@@ -17,8 +17,8 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::host::processors;
 use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
 use crate::run::check::{
-    BackupFile, CheckError, CheckLevel, Findings, Verdict, content, image, image_test, sealed, second_opinion,
-    side_files,
+    BackupFile, CheckError, CheckLevel, Findings, Verdict, content, image, image_test, overwritten, sealed,
+    second_opinion, side_files,
 };
 use crate::run::rehearse::{self, RehearseOptions};
 use crate::store::Backup;
@@ -79,6 +79,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
     check_resources(files).map_err(CheckError::Here)?;
     let mut findings = Findings::default();
     let sides = side_files::check(files, options.level, &options.cancel, &mut findings)?;
+    overwritten::check(files, sides.manifest.as_deref(), &mut findings);
     let mut seen = content::Seen::default();
     let is_too_long =
         sides.manifest.as_ref().is_some_and(|manifest| sides.archive_bytes > manifest.sizes.archive_bytes);

@@ -14,6 +14,7 @@
 //! Listings may be stale: a recently published file may be missing, a recently removed one may still appear. A
 //! decision to remove files therefore looks up each file by name.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use super::open::OpenError;
 use super::options::LockOptions;
 use super::presence::{Space, disk_usage};
 use crate::archive::members::ArchiveFile;
-use crate::manifest::LockedRecord;
+use crate::manifest::{LockedRecord, ObjectRecord};
 use crate::outside::{BlockRead, Traffic};
 
 /// A folder of a destination.
@@ -88,8 +89,14 @@ pub trait Store: fmt::Debug + Send + Sync {
     }
 
     /// Publishes the staged file `name`. Fails, without a change, if a published file has that name. The name is
-    /// durable after the next [`Store::sync`].
-    fn publish(&self, name: &str) -> Result<(), StoreError>;
+    /// durable after the next [`Store::sync`]. An object store returns what tells the new object from a later one.
+    fn publish(&self, name: &str) -> Result<Option<ObjectRecord>, StoreError>;
+
+    /// The objects whose names begin with `start`, and their versions; `None` without an object store.
+    fn objects(&self, start: &str) -> Result<Option<ObjectStates>, StoreError> {
+        let _ = start;
+        Ok(None)
+    }
 
     /// Whether the staged and the published file `name` are the same file: its publication was interrupted between
     /// two steps.
@@ -253,6 +260,24 @@ impl Listing {
     pub fn has_staged(&self, name: &str) -> bool {
         self.staged.binary_search_by(|other| other.as_str().cmp(name)).is_ok()
     }
+}
+
+/// The result of [`Store::objects`].
+#[derive(Clone, Debug, Default)]
+pub struct ObjectStates {
+    /// By their names.
+    pub by_name: BTreeMap<String, ObjectState>,
+    /// Why older versions are not in it, although the bucket may keep some.
+    pub without_versions: Option<String>,
+}
+
+/// An object, and what was under its name before.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectState {
+    /// What a reader gets; `None` if the object was deleted and a version of it is left.
+    pub current: Option<ObjectRecord>,
+    /// The versions before, in the order in which the store lists them: the newest first.
+    pub older: Vec<ObjectRecord>,
 }
 
 /// The result of [`Store::lock`].

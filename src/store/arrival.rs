@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::api::{Folder, StoreFile};
 use super::error::StoreError;
-use super::pending::{MANIFEST, SUFFIXES, files_before_manifest, publish_settled};
+use super::pending::{MANIFEST, SUFFIXES, files_before_manifest};
+use super::publication::Publication;
 use super::remains::is_published;
 use crate::archive::kind::ArchiveKind;
 use crate::outside::BlockRead;
@@ -91,7 +92,17 @@ impl Arrival {
         let file = self.create(MANIFEST)?;
         file.write_all(manifest)?;
         file.settle(manifest.len() as u64)?;
-        publish_settled(&self.volume, &self.stem, self.kind, has_checksum)
+        let publication = Publication {
+            volume: &self.volume,
+            stem: &self.stem,
+            kind: self.kind,
+            has_checksum,
+            manifest: &*file,
+            manifest_bytes: manifest,
+            // A copy is not signed again.
+            signature: None,
+        };
+        publication.publish().map(drop)
     }
 
     /// Discards all staged files. The manifest goes last: it identifies the others.

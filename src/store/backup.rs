@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::api::{Folder, Writers};
+use super::api::{Folder, ObjectStates, Writers};
 use super::belongs::{is_image_index, kind_of_manifest, kind_of_stem};
 use super::error::StoreError;
 use super::local::LocalStore;
@@ -215,6 +215,11 @@ impl Backup {
     /// Opens the archive for its length alone and for what [`BlockRead::object`] says: nothing of it is read.
     pub(crate) fn open_archive_unread(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
         self.folder.open_unread(&format!("{}{}", self.stem, self.kind.suffix()))
+    }
+
+    /// The objects of its files and their versions; `None` without an object store.
+    pub(crate) fn objects(&self) -> Result<Option<ObjectStates>, StoreError> {
+        self.folder.objects(&format!("{}.", self.stem))
     }
 
     /// Whether its files are in a directory of this host.

@@ -20,6 +20,7 @@ use super::api::{Folder, Listing, Lock, RunLock, Store, StoreFile, Writers};
 use super::error::StoreError;
 use super::open::{OpenError, open_known, open_regular};
 use super::presence::Space;
+use crate::manifest::ObjectRecord;
 use crate::outside::BlockRead;
 use crate::outside::file_lock::FileLock;
 use crate::shown;
@@ -231,7 +232,7 @@ impl Store for LocalStore {
         Ok(Some(Box::new(LocalFile::new(file, path, directory))))
     }
 
-    fn publish(&self, name: &str) -> Result<(), StoreError> {
+    fn publish(&self, name: &str) -> Result<Option<ObjectRecord>, StoreError> {
         let ((directory, from), (_, to)) = (self.at(&staged(name)), self.at(name));
         let renamed = match rustix::fs::renameat_with(directory, &from, directory, &to, RenameFlags::NOREPLACE) {
             // Not every filesystem supports the flag (NFS). A hard link does not replace an existing file
@@ -246,7 +247,8 @@ impl Store for LocalStore {
             }
             renamed => renamed,
         };
-        renamed.map_err(StoreError::errno("renaming to", &self.path.join(name)))
+        renamed.map_err(StoreError::errno("renaming to", &self.path.join(name)))?;
+        Ok(None)
     }
 
     /// Whether both names are one file: the publication by link and unlink was interrupted between the steps.

@@ -15,8 +15,10 @@ mod locked;
 mod locks;
 mod names;
 mod parts;
+mod published;
 mod reading;
 mod seen;
+mod states;
 mod uploads;
 mod versions;
 
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use self::cache::{Cache, Named};
+use self::cache::Cache;
 pub use self::connect::client;
 use self::connect::scope;
 use self::file::{ObjectFile, Stage, Staged};
@@ -35,16 +37,16 @@ use self::locks::Locks;
 pub(crate) use self::names::known_names;
 use self::reading::{ObjectBlocks, stored};
 use self::seen::Seen;
-use super::api::{Folder, Listing, Lock, Store, StoreFile, Writers};
+use super::api::{Folder, Listing, Lock, ObjectStates, Store, StoreFile, Writers};
 use super::backup::RECORD;
 use super::error::StoreError;
 use super::local::TEMPORARY_PREFIX;
 use super::open::OpenError;
 use super::options::LockOptions;
-use super::pending::PUBLISHED_WITHIN;
 use super::presence::Space;
+use super::publication::PUBLISHED_WITHIN;
 use crate::archive::kind::ArchiveKind;
-use crate::manifest::LockedRecord;
+use crate::manifest::{LockedRecord, ObjectRecord};
 use crate::objects::ObjectClient;
 use crate::outside::{BlockRead, Traffic};
 
@@ -219,36 +221,20 @@ impl Store for ObjectStore {
         Ok(Box::new(ObjectFile::new(staged, self.path.join(name))))
     }
 
-    fn publish(&self, name: &str) -> Result<(), StoreError> {
+    fn publish(&self, name: &str) -> Result<Option<ObjectRecord>, StoreError> {
         let (key, path) = (self.key(name)?, self.path.join(name));
         if self.is_there(&key, name)? {
             return Err(StoreError::errno("publishing", &path)(Errno::EXIST));
         }
-        if let Some(staged) = self.stage.find(&key) {
-            let short = staged.in_memory().ok().filter(|_| seen::is_kept(&key));
-            staged.publish().map_err(StoreError::io("publishing", &path))?;
-            self.stage.take(&key);
-            if let Some(lock) = staged.lock() {
-                self.confirm_lock(&key, name, lock)?;
-            }
-            if let Some(bytes) = short {
-                let etag = catalogue::md5(&bytes);
-                self.cache.keep(Named { key: &key, etag: &etag, len: bytes.len() as u64 }, &bytes);
-            }
-            if staged.is_announced() {
-                // If it stays, the next run removes it. The file is published.
-                let _ = self.client.delete(&self.aside(name)?, None);
-            }
-            return Ok(());
-        }
-        // What was set aside comes back.
-        let aside = self.aside(name)?;
-        let failed = |error| self.failed("publishing", name, error);
-        let Some(content) = self.client.get(&aside, MOST_SET_ASIDE).map_err(failed)? else {
-            return Err(StoreError::errno("publishing", &path)(Errno::NOENT));
+        let published = match self.stage.find(&key) {
+            Some(staged) => self.publish_staged(&key, name, &staged),
+            None => self.publish_set_aside(&key, name),
         };
-        self.client.put(&key, &content, false).map_err(failed)?;
-        self.client.delete(&aside, None).map_err(failed)
+        published.map(Some)
+    }
+
+    fn objects(&self, start: &str) -> Result<Option<ObjectStates>, StoreError> {
+        self.states(start).map(Some)
     }
 
     fn set_aside(&self, name: &str) -> Result<(), StoreError> {

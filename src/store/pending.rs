@@ -3,21 +3,19 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-use chrono::NaiveDateTime;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::api::{Content, Folder, StoreFile};
 use super::error::StoreError;
 use super::index_cache::{IndexCache, NewIndex};
 use super::open::OpenError;
+use super::publication::Publication;
 use super::{lock, stem};
 use crate::archive::kind::{ArchiveKind, Compression};
 use crate::archive::members::{ArchiveFile, Hashing};
-use crate::encryption::{Recipients, WrittenTable};
+use crate::encryption::{Recipients, Signer, WrittenTable};
 use crate::manifest::LockedRecord;
 use crate::outside::{BlockCursor, BlockRead};
+use chrono::NaiveDateTime;
 
 /// The suffixes of all files that a backup may have, in the order of publication; it has one archive. The manifest, which
 /// makes the backup complete, is last.
@@ -50,9 +48,6 @@ pub const SEALED_INDEX: &str = ".index.age";
 pub const SEGMENTS: &str = ".segments";
 /// The suffix of the signature of an encrypted backup's manifest.
 pub const SIGNATURE: &str = ".manifest.sig";
-/// The time from the announcement of a manifest to its publication, at most. Half of the time after which another run takes
-/// it for abandoned.
-pub(super) const PUBLISHED_WITHIN: Duration = Duration::from_secs(3600);
 /// The manifest's suffix.
 pub const MANIFEST: &str = ".manifest.json";
 
@@ -122,10 +117,21 @@ pub struct ToPublish<'a> {
 pub struct SealedToPublish<'a> {
     /// The signature of the manifest.
     pub signature: &'a [u8],
+    /// The key of that signature.
+    pub signer: &'a Signer,
     /// The expected length of the table of segments.
     pub segments_bytes: u64,
     /// The manifest with all facts, which this host keeps.
     pub kept: &'a [u8],
+}
+
+/// The result of [`PendingBackup::publish`].
+#[derive(Debug)]
+pub struct Published {
+    /// The archive's path.
+    pub archive: PathBuf,
+    /// The manifest as it was published, if it is not the one that was given: in an object store it records the objects.
+    pub manifest: Option<Vec<u8>>,
 }
 
 impl PendingBackup {
@@ -215,96 +221,57 @@ impl PendingBackup {
         }
     }
 
-    /// Publishes the files after all are durable and have the expected lengths. Returns the archive's path. After
-    /// an error nothing is published, unless only the last step failed: making the names of the complete backup
+    /// Publishes the files after all are durable and have the expected lengths. After an error nothing is published, unless only the last step failed: making the names of the complete backup
     /// durable.
-    pub fn publish(mut self, content: &ToPublish<'_>) -> Result<PathBuf, StoreError> {
+    pub fn publish(mut self, content: &ToPublish<'_>) -> Result<Published, StoreError> {
         let Self { volume, stem, kind, archive, index, sealed, .. } = &self;
         let name_of = |suffix: &str| format!("{stem}{suffix}");
-        let written = |suffix: &str, bytes: &[u8]| {
+        let written = |suffix: &str, bytes: &[u8]| -> Result<Box<dyn StoreFile>, StoreError> {
             let file = volume.create(&name_of(suffix))?;
             file.write_all(bytes)?;
-            file.settle(bytes.len() as u64)
+            file.settle(bytes.len() as u64)?;
+            Ok(file)
         };
         // Parallel syncs let the disk schedule all writes together.
-        std::thread::scope(|scope| {
+        let signature = std::thread::scope(|scope| {
             let syncing = || StoreError::io("syncing", volume.path());
             let archive = std::thread::Builder::new()
                 .name("sync".to_owned())
                 .spawn_scoped(scope, || archive.settle(content.archive_bytes))
                 .map_err(syncing())?;
             let index = index.settle(content.index_bytes);
-            let checksum = content.checksum.map_or(Ok(()), |checksum| written(CHECKSUM, checksum));
+            let checksum = content.checksum.map_or(Ok(()), |checksum| written(CHECKSUM, checksum).map(drop));
             let archive = archive.join().unwrap_or_else(|_| Err(syncing()(io::Error::other("its thread panicked"))));
-            let segments = match (sealed, &content.sealed) {
+            let signature = match (sealed, &content.sealed) {
                 (Some(files), Some(content)) => {
-                    files.segments.settle(content.segments_bytes).and_then(|()| written(SIGNATURE, content.signature))
+                    let settled = files.segments.settle(content.segments_bytes);
+                    settled
+                        .and_then(|()| written(SIGNATURE, content.signature))
+                        .map(|file| Some((file, content.signer)))
                 }
-                _ => Ok(()),
+                _ => Ok(None),
             };
-            index.and(checksum).and(segments).and(archive)
+            index.and(checksum).and(archive).and(signature)
         })?;
-        written(MANIFEST, content.manifest)?;
-        publish_settled(volume, stem, *kind, content.checksum.is_some())?;
-        let path = volume.path().join(name_of(kind.suffix()));
+        let manifest = written(MANIFEST, content.manifest)?;
+        let publication = Publication {
+            volume,
+            stem,
+            kind: *kind,
+            has_checksum: content.checksum.is_some(),
+            manifest: &*manifest,
+            manifest_bytes: content.manifest,
+            signature: signature.as_ref().map(|(file, signer)| (&**file, *signer)),
+        };
+        let manifest = publication.publish()?;
+        let archive = volume.path().join(name_of(kind.suffix()));
         self.is_published = true;
         if let (Some(files), Some(kept)) = (&self.sealed, content.sealed.as_ref().map(|sealed| sealed.kept)) {
             // Without it the next backup reads everything.
             let _ = files.plain_index.keep(kept);
         }
-        Ok(path)
+        Ok(Published { archive, manifest })
     }
-}
-
-/// Publishes the files of a backup, which are all staged and settled. After an error nothing is published, unless only
-/// the last step failed: making the names of the complete backup durable.
-pub(super) fn publish_settled(
-    volume: &Folder,
-    stem: &str,
-    kind: ArchiveKind,
-    has_checksum: bool,
-) -> Result<(), StoreError> {
-    // After a crash from here on, the staged manifest identifies the remains for the next run.
-    volume.announce(&format!("{stem}{MANIFEST}"))?;
-    volume.sync()?;
-    let began = uptime();
-    let mut published: Vec<String> = Vec::new();
-    for suffix in files_of(kind) {
-        if suffix == CHECKSUM && !has_checksum {
-            continue;
-        }
-        let name = format!("{stem}{suffix}");
-        // Not every filesystem keeps the order of renames: the other names must be durable before the manifest's.
-        let others_are_durable = if suffix == MANIFEST { in_time(volume, &name, began) } else { Ok(()) };
-        if let Err(error) = others_are_durable.and_then(|()| volume.publish(&name)) {
-            for name in &published {
-                // If this fails, the staged manifest still identifies the file.
-                let _ = volume.remove(name);
-            }
-            // The staged manifest, discarded next, must not disappear before the other files.
-            let _ = volume.sync();
-            return Err(error);
-        }
-        published.push(name);
-    }
-    volume.sync()
-}
-
-/// Makes the other names durable, and fails if they were published so long ago that another run may take them for remains:
-/// where the lock is advice, there may be another run.
-fn in_time(volume: &Folder, manifest: &str, began: Duration) -> Result<(), StoreError> {
-    volume.sync()?;
-    if !volume.refuses_to_replace() && uptime().saturating_sub(began) > PUBLISHED_WITHIN {
-        let limit_minutes = PUBLISHED_WITHIN.as_secs() / 60;
-        return Err(StoreError::TooSlow { path: volume.path().join(manifest), limit_minutes });
-    }
-    Ok(())
-}
-
-/// Time that also passes while the host is suspended.
-fn uptime() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0))
 }
 
 impl Drop for PendingBackup {
@@ -360,7 +327,7 @@ mod tests {
     fn four_private_files_appear_and_a_second_backup_gets_the_time() {
         let dir = tempfile::tempdir().unwrap();
         pending(dir.path()).publish(&PUBLISH).unwrap();
-        let path = pending(dir.path()).publish(&PUBLISH).unwrap();
+        let path = pending(dir.path()).publish(&PUBLISH).unwrap().archive;
         assert!(path.ends_with("vol-1/vol-1_20_11_2026_120000.tar.gz"), "{}", path.display());
         pending(dir.path()).publish(&PUBLISH).unwrap();
         assert_eq!(names(dir.path()).len(), 12);

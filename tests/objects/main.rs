@@ -19,6 +19,7 @@ mod contract;
 #[path = "../backup/publishing/memory.rs"]
 #[allow(dead_code, reason = "power cuts are for tests/backup")]
 mod memory;
+mod overwritten;
 mod real;
 // It answers as a test says.
 #[path = "../cloud/server.rs"]

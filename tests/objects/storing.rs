@@ -20,6 +20,8 @@ const PAGE: usize = 7;
 #[derive(Clone)]
 struct Object {
     bytes: Arc<Vec<u8>>,
+    /// The id of this version; empty in a bucket that keeps none.
+    version: String,
     /// Mode and end of its lock.
     lock: Option<(String, String)>,
     etag: String,
@@ -43,6 +45,8 @@ pub(crate) enum Locks {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Object>,
+    /// What was replaced or deleted, the newest first, in a bucket that keeps versions.
+    older: Option<BTreeMap<String, Vec<Object>>>,
     uploads: BTreeMap<String, Upload>,
     made: u64,
     /// Method, key or bucket with its query, and bytes of the answer.
@@ -149,6 +153,11 @@ impl Storing {
         self.state().stalled.1
     }
 
+    /// The bucket keeps versions.
+    pub(crate) fn keeps_versions(&self) {
+        self.state().older.get_or_insert_default();
+    }
+
     /// The bucket has object lock.
     pub(crate) fn has_locks(&self, locks: Locks) {
         self.state().locks = Some(locks);
@@ -193,9 +202,84 @@ impl Storing {
     }
 }
 
+impl State {
+    /// Puts an object, or deletes one, and keeps what was there as an older version. Returns the id of the new version.
+    fn change(&mut self, key: &str, new: Option<Object>) -> String {
+        let version = if self.older.is_some() { format!("v{}", self.made) } else { String::new() };
+        self.made += 1;
+        let before = match new {
+            Some(new) => self.objects.insert(key.to_owned(), Object { version: version.clone(), ..new }),
+            None => self.objects.remove(key),
+        };
+        if let Some((older, before)) = self.older.as_mut().zip(before) {
+            older.entry(key.to_owned()).or_default().insert(0, before);
+        }
+        version
+    }
+}
+
+fn versioned(mut answer: Answer, version: String) -> Answer {
+    if !version.is_empty() {
+        answer.headers.push(("x-amz-version-id", version));
+    }
+    answer
+}
+
+/// All versions; where an object is deleted, a marker is the latest.
+fn list_versions(state: &State, prefix: &str) -> Answer {
+    let none = BTreeMap::new();
+    let older = state.older.as_ref().unwrap_or(&none);
+    let keys: std::collections::BTreeSet<&String> = state.objects.keys().chain(older.keys()).collect();
+    let mut items = String::new();
+    for key in keys.into_iter().filter(|key| key.starts_with(prefix)) {
+        let (name, current) = (escaped(key), state.objects.get(key));
+        for (object, is_latest) in current
+            .map(|object| (object, true))
+            .into_iter()
+            .chain(older.get(key).into_iter().flatten().map(|object| (object, false)))
+        {
+            let Object { version, etag, .. } = object;
+            write!(items, "<Version><Key>{name}</Key><VersionId>{version}</VersionId><IsLatest>{is_latest}</IsLatest><ETag>\"{etag}\"</ETag></Version>").unwrap();
+        }
+        if current.is_none() && older.get(key).is_some_and(|older| !older.is_empty()) {
+            write!(
+                items,
+                "<DeleteMarker><Key>{name}</Key><VersionId>m</VersionId><IsLatest>true</IsLatest></DeleteMarker>"
+            )
+            .unwrap();
+        }
+    }
+    xml(format!("<ListVersionsResult><IsTruncated>false</IsTruncated>{items}</ListVersionsResult>"))
+}
+
+fn delete(state: &mut State, key: &str, version: Option<&String>) -> Answer {
+    let is_locked = |object: &Object| object.lock.is_some();
+    let Some(version) = version else {
+        if state.older.is_none() && state.objects.get(key).is_some_and(is_locked) {
+            return refusal(403, "AccessDenied");
+        }
+        state.change(key, None);
+        return done(204);
+    };
+    let older = state.older.get_or_insert_default().entry(key.to_owned()).or_default();
+    let current = state.objects.get(key).filter(|object| object.version == *version);
+    if current.into_iter().chain(older.iter().filter(|object| object.version == *version)).any(is_locked) {
+        return refusal(403, "AccessDenied");
+    }
+    older.retain(|object| object.version != *version);
+    let is_marker = version == "m" && !state.objects.contains_key(key);
+    if current.is_some() || is_marker {
+        match older.is_empty() {
+            true => drop(state.objects.remove(key)),
+            false => drop(state.objects.insert(key.to_owned(), older.remove(0))),
+        }
+    }
+    done(204)
+}
+
 fn object(bytes: Vec<u8>) -> Object {
     let etag = volbak::shown::hex(&md5::Md5::digest(&bytes));
-    Object { bytes: Arc::new(bytes), lock: None, etag, modified: SystemTime::now() }
+    Object { bytes: Arc::new(bytes), version: String::new(), lock: None, etag, modified: SystemTime::now() }
 }
 
 fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
@@ -307,7 +391,8 @@ fn refusal(status: u16, code: &str) -> Answer {
 fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<String, String>, body: Vec<u8>) -> Answer {
     let path = decoded(target.split('?').next().unwrap_or_default());
     let query = query(target);
-    if state.forbidden.iter().any(|part| format!("{method} {path}").contains(part.as_str())) {
+    let asked = query.keys().map(|name| format!("{method} {path}?{name}")).chain([format!("{method} {path}")]);
+    if asked.into_iter().any(|asked| state.forbidden.iter().any(|part| asked.contains(part.as_str()))) {
         return refusal(403, "AccessDenied");
     }
     let Some((bucket, key)) = path.trim_start_matches('/').split_once('/').or(Some((path.trim_start_matches('/'), "")))
@@ -320,6 +405,10 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
     let upload = query.get("uploadId").cloned();
     match (method, key, upload) {
         ("GET", "", _) if query.contains_key("uploads") => list_uploads(state, &query),
+        ("GET", "", _) if query.contains_key("versions") => list_versions(state, &query["prefix"]),
+        ("GET", "", _) if query.contains_key("versioning") && state.older.is_some() => {
+            xml("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>".to_owned())
+        }
         ("GET", "", _) if query.contains_key("versioning") => xml("<VersioningConfiguration/>".to_owned()),
         ("GET", "", _) if query.contains_key("object-lock") && state.locks.is_none() => {
             refusal(404, "ObjectLockConfigurationNotFoundError")
@@ -351,16 +440,10 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
         ("PUT", key, None) => {
             let object = Object { lock: lock(state, headers), ..object(body) };
             let etag = object.etag.clone();
-            state.objects.insert(key.to_owned(), object);
-            Answer { headers: vec![("ETag", format!("\"{etag}\""))], ..done(200) }
+            let version = state.change(key, Some(object));
+            versioned(Answer { headers: vec![("ETag", format!("\"{etag}\""))], ..done(200) }, version)
         }
-        ("DELETE", key, None) => {
-            if state.objects.get(key).is_some_and(|object| object.lock.is_some()) {
-                return refusal(403, "AccessDenied");
-            }
-            state.objects.remove(key);
-            done(204)
-        }
+        ("DELETE", key, None) => delete(state, key, query.get("versionId")),
         (_, key, None) => read(state, key, headers.get("range")),
     }
 }
@@ -432,9 +515,11 @@ fn of_upload(state: &mut State, method: &str, id: &str, part: Option<&String>, b
             let bytes: Vec<u8> = upload.parts.values().flat_map(|part| part.bytes.iter().copied()).collect();
             let (key, object) = (upload.key.clone(), Object { lock: upload.lock.clone(), ..object(bytes) });
             let etag = object.etag.clone();
-            state.objects.insert(key, object);
             state.uploads.remove(id);
-            xml(format!("<CompleteMultipartUploadResult><ETag>\"{etag}\"</ETag></CompleteMultipartUploadResult>"))
+            let version = state.change(&key, Some(object));
+            let made =
+                format!("<CompleteMultipartUploadResult><ETag>\"{etag}\"</ETag></CompleteMultipartUploadResult>");
+            versioned(xml(made), version)
         }
     }
 }
@@ -445,6 +530,9 @@ fn read(state: &State, key: &str, range: Option<&String>) -> Answer {
     let mut facts = vec![("ETag", format!("\"{}\"", object.etag)), ("Last-Modified", http_date(object.modified))];
     if let Some((mode, until)) = object.lock.clone() {
         facts.extend([("x-amz-object-lock-mode", mode), ("x-amz-object-lock-retain-until-date", until)]);
+    }
+    if !object.version.is_empty() {
+        facts.push(("x-amz-version-id", object.version.clone()));
     }
     let Some(range) = range else {
         return Answer { status: 200, headers: facts, body: object.bytes.to_vec() };

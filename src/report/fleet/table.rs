@@ -9,8 +9,11 @@ const MAX_VOLUMES: usize = 50;
 impl FleetView {
     /// A line for each host, then the volumes to look at.
     pub fn text(&self) -> String {
-        let mut rows =
-            vec![["HOST", "STATE", "LAST RUN", "VOLUMES", "ENCRYPTED", "OVERDUE", "FREE", "REASON"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["HOST", "STATE", "LAST RUN", "VOLUMES", "ENCRYPTED", "OVERDUE", "FREE", "REASON"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         rows.extend(self.hosts.iter().map(|host| self.row(host)));
         let mut text = aligned(&rows);
         let bad: Vec<Vec<String>> = self

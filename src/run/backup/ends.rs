@@ -12,6 +12,7 @@ use super::previous::KnownPrevious;
 use super::record::{FromBefore, checksum_text, manifest};
 use super::sudden;
 use super::under_way::UnderWay;
+use crate::encryption::Signer;
 use crate::events::Observer;
 use crate::manifest::Manifest;
 use crate::source::{self, SnapshotGuard, SourceError, SourceKind};
@@ -75,38 +76,46 @@ pub(super) fn publish(
     let manifest_bytes = manifest.to_bytes()?;
     let sealed = sealed(backup, &pending, &manifest)?;
     let public = sealed.as_ref().map_or((&manifest_bytes, &manifest), |sealed| (&sealed.bytes, &sealed.manifest));
-    let archive = pending.publish(&ToPublish {
+    let published = pending.publish(&ToPublish {
         checksum: checksum.as_ref().filter(|_| backup.options.checksum).map(String::as_bytes),
         manifest: public.0,
         archive_bytes: public.1.sizes.archive_bytes,
         index_bytes: public.1.sizes.index_bytes,
         sealed: sealed.as_ref().map(|sealed| SealedToPublish {
             signature: sealed.signature.as_bytes(),
+            signer: sealed.signer,
             segments_bytes: sealed.manifest.encryption.as_ref().map_or(0, |record| record.segments_bytes),
             kept: &manifest_bytes,
         }),
     })?;
     Ok(BackupOutcome {
         source: backup.source.display_name().to_owned(),
-        archive,
-        manifest: Manifest::from_bytes(&manifest_bytes)?,
+        archive: published.archive,
+        manifest: Manifest::from_bytes(
+            published.manifest.filter(|_| sealed.is_none()).as_ref().unwrap_or(&manifest_bytes),
+        )?,
         worst_problem: backup.collector.collected().worst,
         replaced_until,
     })
 }
 
 /// The manifest of an encrypted backup as it is published: it names no files, and has no layout.
-struct Sealed {
+struct Sealed<'a> {
     manifest: Manifest,
     bytes: Vec<u8>,
     signature: String,
+    signer: &'a Signer,
 }
 
-fn sealed(backup: &UnderWay<'_>, pending: &PendingBackup, manifest: &Manifest) -> Result<Option<Sealed>, BackupError> {
+fn sealed<'a>(
+    backup: &'a UnderWay<'_>,
+    pending: &PendingBackup,
+    manifest: &Manifest,
+) -> Result<Option<Sealed<'a>>, BackupError> {
     let (Some(encryption), Some(signer)) = (backup.encryption(), &backup.signer) else { return Ok(None) };
     let index = pending.seal_index(&encryption.recipients)?;
     let manifest = manifest.clone().sealed(&encryption.recipients, index)?;
     let bytes = manifest.to_bytes()?;
     let signature = signer.sign(&bytes).map_err(BackupError::Sign)?;
-    Ok(Some(Sealed { manifest, bytes, signature }))
+    Ok(Some(Sealed { manifest, bytes, signature, signer }))
 }

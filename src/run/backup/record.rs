@@ -74,6 +74,7 @@ pub(super) fn manifest(
         carried,
         copied_from: None,
         locked: None,
+        objects: None,
         changes: before.changes,
         sizes: members.into(),
         problems,

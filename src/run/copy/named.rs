@@ -40,6 +40,7 @@ impl Named {
         copy.copied_from.get_or_insert(own);
         stem.clone_into(&mut copy.stem);
         copy.locked = lock;
+        copy.objects = None;
         copy.digests.checksum_sha256.clone_from(&checksum_sha256);
         Ok(Self { manifest: copy.to_bytes()?, checksum, checksum_sha256 })
     }

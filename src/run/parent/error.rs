@@ -91,6 +91,9 @@ pub(in crate::run) enum UnusableError {
         /// Its length in the manifest, in bytes.
         said: u64,
     },
+    /// Its archive is another object than the one that was published.
+    #[error("its archive was overwritten in the store: `volbak verify` says by which version")]
+    Overwritten,
     /// Its index is not the one of its manifest.
     #[error("its index has {found} bytes, and its manifest says {said}")]
     IndexLength {

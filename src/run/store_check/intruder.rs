@@ -44,10 +44,7 @@ impl Probe<'_> {
             Tried::Done(written) => {
                 self.note(&key, &written);
                 let (answer, what) = if keeps_versions {
-                    (
-                        Answer::Good,
-                        "can be overwritten; the version before it stays, and `verify` finds by the digests that the content is another",
-                    )
+                    (Answer::Good, "can be overwritten; the version before it stays, and `verify` reports it")
                 } else {
                     (Answer::Doubtful, "can be overwritten, and its content is lost: enable versions in the bucket")
                 };

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::parts::Parts;
 use crate::archive::members::{ArchiveFile, OpenPart};
+use crate::manifest::ObjectRecord;
 use crate::objects::{LockHeaders, ObjectClient};
 use crate::outside::unnamed::unnamed_file;
 use crate::outside::{BlockRead, FileBlocks, StoredObject};
@@ -72,7 +73,7 @@ impl Staged {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn publish(&self) -> io::Result<()> {
+    pub(super) fn publish(&self) -> io::Result<ObjectRecord> {
         self.parts().publish()
     }
 

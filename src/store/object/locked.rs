@@ -25,11 +25,7 @@ impl ObjectStore {
             }
             let _ = self.locks.is_there.set(());
         }
-        let mode = match lock.mode {
-            LockMode::Governance => "GOVERNANCE",
-            LockMode::Compliance => "COMPLIANCE",
-        };
-        self.locks.add(self.key(&format!("{stem}."))?, LockHeaders { mode, until: lock.until });
+        self.locks.add(self.key(&format!("{stem}."))?, headers(lock));
         Ok(())
     }
 
@@ -83,10 +79,24 @@ impl ObjectStore {
 
     /// Whether the bucket keeps versions. If the store does not say, an object is deleted as where it keeps none.
     fn keeps_versions(&self) -> bool {
-        *self.locks.keeps_versions.get_or_init(|| {
-            self.client
-                .versioning()
-                .is_ok_and(|state| state.is_some_and(|state| state == "Enabled" || state == "Suspended"))
-        })
+        self.asked_for_versions().unwrap_or(false)
     }
+
+    /// Whether the bucket keeps versions, or did; asked once.
+    pub(super) fn asked_for_versions(&self) -> Result<bool, ObjectError> {
+        if let Some(known) = self.locks.keeps_versions.get() {
+            return Ok(*known);
+        }
+        let state = self.client.versioning()?;
+        Ok(*self.locks.keeps_versions.get_or_init(|| matches!(state.as_deref(), Some("Enabled" | "Suspended"))))
+    }
+}
+
+/// A lock as the S3 API has it.
+pub(super) fn headers(lock: LockedRecord) -> LockHeaders {
+    let mode = match lock.mode {
+        LockMode::Governance => "GOVERNANCE",
+        LockMode::Compliance => "COMPLIANCE",
+    };
+    LockHeaders { mode, until: lock.until }
 }

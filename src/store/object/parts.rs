@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use crate::archive::members::OpenPart;
-use crate::objects::{CopySource, LockHeaders, ObjectClient, Part};
+use crate::manifest::ObjectRecord;
+use crate::objects::{CopySource, Found, LockHeaders, ObjectClient, Part, Written};
 use crate::outside::StoredObject;
 
 /// Parts on their way while the next one is filled.
@@ -241,7 +242,7 @@ impl Parts {
     }
 
     /// Makes the object. No object of the key may be there.
-    pub(super) fn publish(&mut self) -> io::Result<()> {
+    pub(super) fn publish(&mut self) -> io::Result<ObjectRecord> {
         if !self.is_settled {
             return Err(io::Error::other("it is not settled"));
         }
@@ -250,15 +251,18 @@ impl Parts {
                 Some(lock) => self.client.put_locked(&self.key, &self.tail, lock),
                 None => self.client.put(&self.key, &self.tail, false),
             };
-            return written.map(drop).map_err(io::Error::other);
+            return written.map(recorded).map_err(io::Error::other);
         };
         let completed = self.client.complete_upload(&self.key, id, &self.done, false);
         // The answer may be lost, and an answer is no proof: what counts is the object.
         let found = self.client.head(&self.key).map_err(io::Error::other)?;
         match (completed, found) {
+            (Ok(Written { version: Some(made), .. }), Some(Found { version: Some(found), .. })) if made != found => {
+                Err(io::Error::other(format!("it was overwritten by others: version {made} is no longer the newest")))
+            }
             (_, Some(found)) if found.len == self.sent_bytes => {
                 self.upload = None;
-                Ok(())
+                Ok(ObjectRecord { etag: found.etag, version: found.version })
             }
             (Err(error), _) => Err(io::Error::other(error)),
             (Ok(_), found) => {
@@ -283,6 +287,10 @@ impl Parts {
             None => Ok(()),
         }
     }
+}
+
+pub(super) fn recorded(Written { etag, version }: Written) -> ObjectRecord {
+    ObjectRecord { etag, version }
 }
 
 /// The object that parts were copied from has changed, or its store refuses to copy.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 use volbak::archive::members::ArchiveFile;
+use volbak::manifest::ObjectRecord;
 use volbak::outside::BlockRead;
 use volbak::store::StoreError;
 use volbak::store::api::{Content, Folder, Listing, Lock, RunLock, Store, StoreFile, Writers};
@@ -225,8 +226,9 @@ impl Store for Memory {
         Ok(Box::new(MemoryFile { store: self.clone(), name: name.to_owned(), file }))
     }
 
-    fn publish(&self, name: &str) -> Result<(), StoreError> {
-        self.rename(name, (true, false), false)
+    fn publish(&self, name: &str) -> Result<Option<ObjectRecord>, StoreError> {
+        self.rename(name, (true, false), false)?;
+        Ok(None)
     }
 
     fn set_aside(&self, name: &str) -> Result<(), StoreError> {

@@ -236,7 +236,7 @@ fn shown_status(args: &StatusArgs) -> u8 {
         let _ = if args.json {
             let reasons = json!([{ "level": "UNKNOWN", "what": what }]);
             print_json(&json!({
-                "format": JSON_FORMAT, "level": "UNKNOWN", "reasons": reasons, "last_run": null, "room": null, "volumes": [],
+                "format": JSON_FORMAT, "level": "UNKNOWN", "reasons": reasons, "notices": [], "last_run": null, "room": null, "volumes": [],
             }))
         } else {
             print(&format!("VOLBAK UNKNOWN - {what}\n"))

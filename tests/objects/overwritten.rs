@@ -95,7 +95,7 @@ fn what_overwrites_a_backup_is_told_by_its_versions() {
     overwritten_objects_are_told(&place);
     // Credentials that may not list versions: what is read is still compared with the manifest, and the rest is said.
     let stem = place.whole_backups("vol").pop_last().unwrap();
-    server.forbid(&["GET /backups?versions"]);
+    server.forbid(&["GET /backups/?versions"]);
     let said = place.good(&["verify", "--all", "--quick", "--no-record"]);
     assert!(said.contains("s3:ListBucketVersions"), "{said}");
     server.put(&key(&place, &stem, "index"), b"other");

@@ -269,10 +269,11 @@ fn delete(state: &mut State, key: &str, version: Option<&String>) -> Answer {
     older.retain(|object| object.version != *version);
     let is_marker = version == "m" && !state.objects.contains_key(key);
     if current.is_some() || is_marker {
-        match older.is_empty() {
-            true => drop(state.objects.remove(key)),
-            false => drop(state.objects.insert(key.to_owned(), older.remove(0))),
-        }
+        let next = (!older.is_empty()).then(|| older.remove(0));
+        let _ = match next {
+            Some(next) => state.objects.insert(key.to_owned(), next),
+            None => state.objects.remove(key),
+        };
     }
     done(204)
 }

@@ -21,10 +21,9 @@ impl ObjectStore {
                 Err(error) if error.status() == Some(403) => without_versions = may_not("s3:ListBucketVersions"),
                 Err(error) => return Err(failed(error)),
             },
-            Ok(false) => {}
             Err(error) if error.status() == Some(403) => without_versions = may_not("s3:GetBucketVersioning"),
-            // The store has no versions.
-            Err(ObjectError::Status { .. } | ObjectError::NotUnderstood { .. }) => {}
+            // The bucket has no versions, or the store.
+            Ok(false) | Err(ObjectError::Status { .. } | ObjectError::NotUnderstood { .. }) => {}
             Err(error) => return Err(failed(error)),
         }
         let mut states = ObjectStates { without_versions, ..ObjectStates::default() };

@@ -16,6 +16,7 @@ mod error;
 pub mod index_cache;
 pub mod local;
 mod lock;
+pub mod names;
 #[cfg(feature = "s3")]
 pub mod object;
 pub mod open;

@@ -29,7 +29,7 @@ use crate::reader::exclude::Excludes;
 use crate::shown;
 use crate::shown::hex;
 use crate::store::Backup;
-use crate::store::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST, checksum_line};
+use crate::store::names::{ARCHIVE, CHECKSUM, INDEX, MANIFEST, checksum_line};
 
 /// The name of the backup in the temporary directory.
 const STEM: &str = "files";

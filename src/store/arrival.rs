@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::api::{Folder, StoreFile};
 use super::error::StoreError;
-use super::pending::{MANIFEST, SUFFIXES, files_before_manifest};
+use super::names::{MANIFEST, SUFFIXES, files_before_manifest};
 use super::publication::Publication;
 use super::remains::is_published;
 use crate::archive::kind::ArchiveKind;

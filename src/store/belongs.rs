@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::api::Store;
-use super::pending::MANIFEST;
+use super::names::MANIFEST;
 use crate::archive::image::index::HEADER_LINE as IMAGE_HEADER;
 use crate::archive::kind::ArchiveKind;
 use crate::manifest::{MAX_BYTES, Manifest};

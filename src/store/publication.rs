@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::api::{Folder, StoreFile};
 use super::error::StoreError;
-use super::pending::{CHECKSUM, MANIFEST, SIGNATURE, files_of};
+use super::names::{CHECKSUM, MANIFEST, SIGNATURE, files_of};
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::Signer;
 use crate::manifest::{Manifest, ObjectRecord, ObjectsRecord};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::api::{Listing, Store};
 use super::belongs::kind_of_manifest;
 use super::error::StoreError;
+use super::names::{MANIFEST, files_before_manifest};
 use super::open::OpenError;
-use super::pending::{MANIFEST, files_before_manifest};
 
 /// Removes the remains of an interrupted run from a volume's folder; returns the removed files. Requires the
 /// destination's lock.
@@ -77,7 +77,7 @@ mod tests {
     use super::remove_remains;
     use crate::store::Destination;
     use crate::store::api::Folder;
-    use crate::store::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST, SUFFIXES};
+    use crate::store::names::{ARCHIVE, CHECKSUM, INDEX, MANIFEST, SUFFIXES};
 
     fn volume(root: &Path) -> Folder {
         Destination::open(root).unwrap().volume_directory("vol-1").unwrap()

@@ -4,7 +4,7 @@ use super::api::Store;
 use super::backup::RECORD;
 use super::belongs::kind_of_stem;
 use super::error::StoreError;
-use super::pending::{MANIFEST, files_before_manifest};
+use super::names::{MANIFEST, files_before_manifest};
 
 /// Removes the files of the backup `stem`. Requires the destination's lock.
 ///
@@ -35,7 +35,7 @@ mod tests {
     use super::remove_backup;
     use crate::store::Destination;
     use crate::store::api::Folder;
-    use crate::store::pending::SUFFIXES;
+    use crate::store::names::SUFFIXES;
     use crate::store::remains::remove_remains;
 
     fn names(volume: &Folder) -> Vec<String> {

@@ -15,7 +15,7 @@ use crate::outside::host;
 use crate::run::collect::Collected;
 use crate::run::record::{options_record, sha256, source_record};
 use crate::shown::hex;
-use crate::store::pending::checksum_line;
+use crate::store::names::checksum_line;
 
 /// The relation of a backup to those before it.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::kind::ArchiveKind;
-use crate::store::pending::{SEGMENTS, SIGNATURE, index_suffix};
+use crate::store::names::{SEGMENTS, SIGNATURE, index_suffix};
 
 /// The maximum number of findings to keep.
 const MAX_FINDINGS: usize = 1000;

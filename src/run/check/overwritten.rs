@@ -9,7 +9,7 @@ use crate::error::with_causes;
 use crate::manifest::{Manifest, ObjectRecord};
 use crate::shown;
 use crate::store::api::ObjectState;
-use crate::store::pending::{CHECKSUM, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
+use crate::store::names::{CHECKSUM, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
 use crate::store::{Backup, StoreError};
 
 /// Compares the objects with those in the manifest, and looks for older versions. Nothing is found in a directory.

@@ -16,8 +16,8 @@ use crate::outside::{BlockRead, Cancel};
 use crate::shown::hex;
 use crate::store::api::{Content, StoreFile};
 use crate::store::arrival::Arrival;
+use crate::store::names::{CHECKSUM, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
 use crate::store::open::OpenError;
-use crate::store::pending::{CHECKSUM, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
 use crate::store::{Backup, Destination, ReadError, StoreError, begin_lock, of_copy};
 
 const PIECE_BYTES: usize = 1 << 20;

@@ -11,7 +11,7 @@ use super::{MOST_SET_ASIDE, ObjectStore, catalogue, seen};
 use crate::manifest::{Manifest, ObjectRecord};
 use crate::objects::LockHeaders;
 use crate::store::error::StoreError;
-use crate::store::pending::MANIFEST;
+use crate::store::names::MANIFEST;
 
 impl ObjectStore {
     /// Publishes a staged file.

@@ -11,7 +11,7 @@ use super::{names, versions};
 use crate::objects::{ListedObject, ObjectClient, ObjectError, ObjectListing};
 use crate::store::at_once::AtOnce;
 use crate::store::backup::RECORD;
-use crate::store::pending::{CHECKSUM, INDEX, MANIFEST};
+use crate::store::names::{CHECKSUM, INDEX, MANIFEST};
 
 /// Fewer objects are read one by one.
 const FEW: usize = 4;

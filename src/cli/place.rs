@@ -130,7 +130,7 @@ impl Where {
         if wanted.contains('/') || Backup::of_archive(Path::new(wanted)).is_some() {
             return Ok(None);
         }
-        let set = find_set(wanted, &self.place()?.open()?, SystemClock.now())?;
+        let set = find_set(wanted, self.opened()?, SystemClock.now())?;
         for lacking in set.iter().flat_map(|set| &set.lacking) {
             log::warning(&format!("the set is partial: {lacking}"));
         }
@@ -155,6 +155,15 @@ impl Where {
         }
     }
 
+    /// The destination, opened once.
+    fn opened(&self) -> anyhow::Result<&Destination> {
+        if let Some(destination) = self.opened.get() {
+            return Ok(destination);
+        }
+        let destination = self.place()?.open()?;
+        Ok(self.opened.get_or_init(|| destination))
+    }
+
     fn look_for(&self, backup: &str) -> anyhow::Result<Result<Located, LocateError>> {
         if !backup.contains('/') {
             // Until the backup is found, log lines name the volume as given.
@@ -163,15 +172,7 @@ impl Where {
         }
         let now = SystemClock.now();
         match find(backup, None, now) {
-            Err(LocateError::NoDestination(_)) => {
-                let destination = if let Some(destination) = self.opened.get() {
-                    destination
-                } else {
-                    let destination = self.place()?.open()?;
-                    self.opened.get_or_init(|| destination)
-                };
-                Ok(find(backup, Some(destination), now))
-            }
+            Err(LocateError::NoDestination(_)) => Ok(find(backup, Some(self.opened()?), now)),
             by_path => Ok(by_path),
         }
     }

@@ -178,9 +178,14 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 fn found(len: u64, headers: &HeaderMap) -> Found {
     let class = text(headers, "x-amz-storage-class").unwrap_or_default();
-    let is_cold = ["GLACIER", "DEEP_ARCHIVE"].contains(&class) || headers.contains_key("x-amz-archive-status");
+    let is_cold = is_cold(class) || headers.contains_key("x-amz-archive-status");
     let (etag, version, age) = (etag(headers), version(headers), age(headers));
     Found { len, etag, version, locked_until: None, age, is_cold }
+}
+
+/// Whether objects of this storage class have to be restored before they can be read.
+pub(super) fn is_cold(class: &str) -> bool {
+    ["GLACIER", "DEEP_ARCHIVE"].contains(&class)
 }
 
 pub(super) fn etag(headers: &HeaderMap) -> String {

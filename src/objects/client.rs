@@ -48,6 +48,7 @@ pub struct ObjectClient {
     /// The store's clock minus this host's, once the store refused a request for its time.
     skew_seconds: AtomicI64,
     requests: AtomicU64,
+    changes: AtomicU64,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
     copied_bytes: AtomicU64,
@@ -81,6 +82,7 @@ impl ObjectClient {
             upload_rate: limits.upload_rate.map(|rate| Rate::new(rate, Duration::ZERO)),
             skew_seconds: AtomicI64::new(0),
             requests: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             copied_bytes: AtomicU64::new(0),
@@ -107,6 +109,11 @@ impl ObjectClient {
             received_bytes: of(&self.received_bytes),
             copied_bytes: of(&self.copied_bytes),
         }
+    }
+
+    /// The number of requests that may have changed something.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// The store's clock minus this host's in seconds; 0 unless the store refused a request for its time.
@@ -170,6 +177,9 @@ impl ObjectClient {
         let own = self.limits.attempt + Duration::from_secs(moved / (128 << 10)) + self.time_of_bytes(call);
         let until = Instant::now().checked_add(own).map_or(until, |own| own.min(until));
         self.requests.fetch_add(1, Ordering::Relaxed);
+        if call.method != Method::GET && call.method != Method::HEAD {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
         self.sent_bytes.fetch_add(call.body.len() as u64, Ordering::Relaxed);
         let signed = self.signed(call)?;
         let answer = match &self.upload_rate {

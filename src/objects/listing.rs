@@ -6,6 +6,7 @@ use ureq::http::Method;
 
 use super::answers::{children, needed, text_of, understood};
 use super::call::Call;
+use super::calls::is_cold;
 use super::client::ObjectClient;
 use super::error::ObjectError;
 
@@ -31,6 +32,8 @@ pub struct ListedObject {
     pub len: u64,
     /// Its ETag without quotes; empty if the store does not list it.
     pub etag: String,
+    /// Whether it has to be restored from an archive tier before it can be read or copied.
+    pub is_cold: bool,
 }
 
 struct Page {
@@ -114,7 +117,8 @@ fn page(body: &[u8], prefix: &str) -> Result<Page, String> {
             let key = decoded(key.to_owned())?;
             let len = needed(one, "Size")?.parse().map_err(|_| "a Size is no number".to_owned())?;
             let etag = text_of(one, "ETag").unwrap_or_default().trim_matches('"').to_owned();
-            listing.objects.push(ListedObject { key, len, etag });
+            let is_cold = text_of(one, "StorageClass").is_some_and(|class| is_cold(&class));
+            listing.objects.push(ListedObject { key, len, etag, is_cold });
         }
         for one in children(root, "CommonPrefixes") {
             listing.prefixes.push(decoded(needed(one, "Prefix")?)?);

@@ -250,8 +250,10 @@ fn open_files(
         }
     }
     let day = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d").map_err(|_| UnusableError::NoDate)?;
-    let archive = files.open_archive_unread()?;
-    let index = kept_index.map_or_else(|| files.open_index(), Ok)?;
+    // What this host has of the index is used; its digest is in the manifest. Copies check the archive again.
+    let seen = files.seen();
+    let archive = seen.open_archive_unread()?;
+    let index = kept_index.map_or_else(|| seen.open_index(), Ok)?;
     // It is read twice.
     let index = if files.is_local() { index } else { copy_of(&*index, manifest.sizes.index_bytes)? };
     let published = manifest.objects.as_ref().and_then(|objects| objects.of(files.directory(), files.kind().suffix()));

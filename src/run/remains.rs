@@ -51,10 +51,6 @@ fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> {
 /// Removes the remains of interrupted runs from the directories of all volumes; reports each file, and each
 /// failure. Requires the lock.
 pub(super) fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
-    let names = destination.volume_names().unwrap_or_else(|error| {
-        tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
-        Vec::new()
-    });
     match destination.store().end_dead_uploads() {
         Ok(0) => {}
         Ok(count) => {
@@ -65,6 +61,15 @@ pub(super) fn remove_all_remains(destination: &Destination, observer: &dyn Obser
             tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
         }
     }
+    // What is removed is looked up by its own name.
+    let surveyed = destination.surveyed(&[]).and_then(|seen| Ok((seen.volume_names()?, seen)));
+    let (names, destination) = match surveyed {
+        Ok(found) => found,
+        Err(error) => {
+            tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
+            return;
+        }
+    };
     for name in names {
         let volume = destination.existing_volume_directory(&name);
         match volume.and_then(|volume| volume.map_or_else(|| Ok(Vec::new()), |volume| remove_remains(&*volume))) {

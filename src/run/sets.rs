@@ -123,7 +123,7 @@ pub fn find_set(
 ) -> Result<Option<LocatedSet>, LocateError> {
     let (group, date) = wanted.rsplit_once('@').map_or((wanted, None), |(group, date)| (group, Some(date)));
     let is_path = wanted.contains('/') || group.is_empty() || group.starts_with('.');
-    if is_path || destination.existing_volume_directory(group)?.is_some() {
+    if is_path || destination.surveyed(&[group.to_owned()])?.existing_volume_directory(group)?.is_some() {
         return Ok(None);
     }
     let mut sets = sets_of(destination, group, now)?;

@@ -81,6 +81,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Creates the staged file `name`. Fails if it is already staged.
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError>;
 
+    /// As [`Store::create`], of a file whose name is unique to this run: no other process has one of it.
+    fn create_own(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
+        self.create(name)
+    }
+
     /// Opens the staged file `name`, to continue it at its end. `None` if it is not staged, or if this store cannot
     /// continue a file: the caller discards it and starts again.
     fn resume(&self, name: &str) -> Result<Option<Box<dyn StoreFile>>, StoreError> {

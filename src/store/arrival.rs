@@ -26,6 +26,9 @@ impl Arrival {
     /// another file has one of the names.
     pub(crate) fn begin(volume: Folder, stem: &str, kind: ArchiveKind) -> Result<Self, StoreError> {
         let arrival = Self { volume, stem: stem.to_owned(), kind };
+        if arrival.is_new() {
+            return Ok(arrival);
+        }
         arrival.take_back()?;
         for suffix in SUFFIXES {
             let name = arrival.name(suffix);
@@ -34,6 +37,11 @@ impl Arrival {
             }
         }
         Ok(arrival)
+    }
+
+    /// Whether its names are unique to this copy, so that nothing of an earlier one can be there.
+    fn is_new(&self) -> bool {
+        !self.volume.refuses_to_replace()
     }
 
     /// Stages again what an interrupted publication published: the staged manifest identifies it.
@@ -67,6 +75,9 @@ impl Arrival {
 
     /// Opens what an interrupted copy left of this file; `None` if it left nothing, or nothing that can be read.
     pub(crate) fn left(&self, suffix: &str) -> Option<Arc<dyn BlockRead>> {
+        if self.is_new() {
+            return None;
+        }
         self.volume.open_staged(&self.name(suffix)).ok()
     }
 
@@ -78,6 +89,9 @@ impl Arrival {
     /// Starts a file, in the place of what an interrupted copy left.
     pub(crate) fn create(&self, suffix: &str) -> Result<Box<dyn StoreFile>, StoreError> {
         let name = self.name(suffix);
+        if self.is_new() {
+            return self.volume.create_own(&name);
+        }
         self.volume.discard(&name)?;
         self.volume.create(&name)
     }

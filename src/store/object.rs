@@ -10,6 +10,7 @@ mod catalogue;
 mod connect;
 mod file;
 mod keys;
+mod known;
 mod lease;
 mod locked;
 mod locks;
@@ -32,7 +33,8 @@ use rustix::io::Errno;
 use self::cache::Cache;
 pub use self::connect::client;
 use self::connect::scope;
-use self::file::{ObjectFile, Stage, Staged};
+use self::file::{Stage, Staged};
+use self::known::Known;
 use self::locks::Locks;
 pub(crate) use self::names::known_names;
 use self::reading::{ObjectBlocks, stored};
@@ -45,10 +47,10 @@ use super::open::OpenError;
 use super::options::LockOptions;
 use super::presence::Space;
 use super::publication::PUBLISHED_WITHIN;
-use crate::archive::kind::ArchiveKind;
 use crate::manifest::{LockedRecord, ObjectRecord};
 use crate::objects::ObjectClient;
 use crate::outside::{BlockRead, Traffic};
+use crate::store::OWN_DIRECTORY;
 
 /// An empty object that makes a folder of a prefix.
 const FOLDER_MARK: &str = ".volbak-folder";
@@ -68,6 +70,7 @@ pub struct ObjectStore {
     path: PathBuf,
     cache: Arc<Cache>,
     locks: Arc<Locks>,
+    known: Arc<Known>,
     /// What is looked at; `None` to ask the store for each file.
     seen: Option<Arc<Seen>>,
 }
@@ -78,8 +81,8 @@ impl ObjectStore {
         let address = client.address().clone();
         let prefix = if address.prefix.is_empty() { String::new() } else { format!("{}/", address.prefix) };
         let path = PathBuf::from(address.to_string());
-        let (stage, cache, locks) = (Arc::default(), Arc::default(), Arc::default());
-        Self { client: Arc::new(client), stage, prefix, path, cache, locks, seen: None }
+        let (stage, cache, locks, known) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        Self { client: Arc::new(client), stage, prefix, path, cache, locks, known, seen: None }
     }
 
     /// Locks new backups.
@@ -97,7 +100,8 @@ impl ObjectStore {
 
     fn at(&self, prefix: String, path: PathBuf, seen: Option<Arc<Seen>>) -> Folder {
         let (client, stage, cache) = (Arc::clone(&self.client), Arc::clone(&self.stage), Arc::clone(&self.cache));
-        Arc::new(Self { client, stage, prefix, path, cache, locks: Arc::clone(&self.locks), seen })
+        let (locks, known) = (Arc::clone(&self.locks), Arc::clone(&self.known));
+        Arc::new(Self { client, stage, prefix, path, cache, locks, known, seen })
     }
 }
 
@@ -125,8 +129,9 @@ impl Store for ObjectStore {
         if self.seen_of(&covers).is_some() {
             return Ok(Some(self.at(self.prefix.clone(), self.path.clone(), self.seen.clone())));
         }
-        let seen = Seen::look(&self.client, &self.cache, covers).map_err(|error| self.failed("listing", "", error))?;
-        Ok(Some(self.at(self.prefix.clone(), self.path.clone(), Some(Arc::new(seen)))))
+        let seen = self.known.seen(&self.client, &covers, || Seen::look(&self.client, &self.cache, covers.clone()));
+        let seen = seen.map_err(|error| self.failed("listing", "", error))?;
+        Ok(Some(self.at(self.prefix.clone(), self.path.clone(), Some(seen))))
     }
 
     fn write_catalogue(&self) -> Result<(), StoreError> {
@@ -136,6 +141,10 @@ impl Store for ObjectStore {
 
     fn folder(&self, name: &str, make: bool) -> Result<Option<Folder>, StoreError> {
         let prefix = format!("{}/", self.key(name)?);
+        // volbak's own folder needs no mark: it is there as soon as something is in it.
+        if name == OWN_DIRECTORY || self.is_own() || self.known.has_folder(&prefix) {
+            return Ok(Some(self.at(prefix, self.path.join(name), self.seen.clone())));
+        }
         let mut is_there = match self.seen_of(&prefix) {
             Some(seen) => seen.starting_with(&prefix).next().is_some(),
             None => self.client.has_any(&prefix).map_err(|error| self.failed("listing", name, error))?,
@@ -145,6 +154,9 @@ impl Store for ObjectStore {
             made.map_err(|error| self.failed("making", name, error))?;
             is_there = true;
         }
+        if is_there {
+            self.known.add_folders([prefix.clone()]);
+        }
         Ok(is_there.then(|| self.at(prefix, self.path.join(name), self.seen.clone())))
     }
 
@@ -153,6 +165,7 @@ impl Store for ObjectStore {
             Some(seen) => seen.folder(&self.prefix),
             None => self.client.list(&self.prefix, true).map_err(|error| self.failed("listing", "", error))?,
         };
+        self.known.add_folders(found.prefixes.iter().cloned());
         let mut listing = Listing { staged: self.stage.names(&self.prefix), ..Listing::default() };
         for object in &found.objects {
             let name = &object.key[self.prefix.len()..];
@@ -196,6 +209,11 @@ impl Store for ObjectStore {
 
     fn open_unread(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
         let (key, path) = (self.key(name).map_err(opened)?, self.path.join(name));
+        if let Some(object) =
+            self.seen_of(&key).and_then(|seen| seen.get(&key)).filter(|object| !object.etag.is_empty())
+        {
+            return Ok(Arc::new(self.blocks_of(object)));
+        }
         match self.client.head(&key) {
             Ok(Some(found)) => {
                 Ok(Arc::new(ObjectBlocks::new(&self.client, stored(&self.client, key, found), Vec::new())))
@@ -213,20 +231,24 @@ impl Store for ObjectStore {
     }
 
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
-        let key = self.key(name)?;
-        let is_staged = self.is_there(&self.aside(name)?, name)?;
-        let staged =
-            (!is_staged).then(|| self.stage.add(&key, Staged::new(&self.client, &key, self.locks.of(&key)))).flatten();
-        let staged = staged.ok_or_else(|| StoreError::errno("making", &self.path.join(name))(Errno::EXIST))?;
-        Ok(Box::new(ObjectFile::new(staged, self.path.join(name))))
+        if self.is_there(&self.aside(name)?, name)? {
+            return Err(StoreError::errno("making", &self.path.join(name))(Errno::EXIST));
+        }
+        self.staged(name, |staged| staged)
+    }
+
+    fn create_own(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
+        self.staged(name, Staged::own)
     }
 
     fn publish(&self, name: &str) -> Result<Option<ObjectRecord>, StoreError> {
         let (key, path) = (self.key(name)?, self.path.join(name));
-        if self.is_there(&key, name)? {
+        let staged = self.stage.find(&key);
+        // Of the names of one run the manifest's is looked up, before anything of it is published.
+        if !staged.as_ref().is_some_and(Staged::is_own) && self.is_there(&key, name)? {
             return Err(StoreError::errno("publishing", &path)(Errno::EXIST));
         }
-        let published = match self.stage.find(&key) {
+        let published = match staged {
             Some(staged) => self.publish_staged(&key, name, &staged),
             None => self.publish_set_aside(&key, name),
         };
@@ -294,6 +316,7 @@ impl Store for ObjectStore {
             return Ok(false);
         }
         let mark = format!("{}{FOLDER_MARK}", self.prefix);
+        self.known.forget_folder(&self.prefix);
         self.client.delete(&mark, None).map_err(|error| self.failed("removing", "", error))?;
         Ok(true)
     }
@@ -312,20 +335,7 @@ impl Store for ObjectStore {
     }
 
     fn length(&self, name: &str) -> Option<u64> {
-        let key = self.newest_key(name).ok()??;
-        if let Some(seen) = self.seen_of(&key) {
-            if let Some(object) = seen.get(&key) {
-                return Some(object.len);
-            }
-            // A listing may lack what is there, but one that has the archive of this stem lacks no second one.
-            let (stem, _) = ArchiveKind::of_name(name)?;
-            let key_of = |kind: ArchiveKind| self.key(&format!("{stem}{}", kind.suffix())).ok();
-            let mut archives = ArchiveKind::ALL.into_iter().filter_map(key_of);
-            if archives.any(|key| seen.get(&key).is_some()) {
-                return None;
-            }
-        }
-        Some(self.client.head(&key).ok()??.len)
+        self.length_of(name)
     }
 
     fn announce(&self, name: &str) -> Result<(), StoreError> {

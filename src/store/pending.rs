@@ -90,14 +90,14 @@ impl PendingBackup {
         let stem = stem::new(&*volume, name, local_now, &SUFFIXES)?;
         let lock = lock::begin_lock(&*volume, name, &stem, local_now.date(), MANIFEST)?;
         let created = |suffix: &str| {
-            volume.create(&format!("{stem}{suffix}")).inspect_err(|_| {
+            volume.create_own(&format!("{stem}{suffix}")).inspect_err(|_| {
                 // The files are still empty; a failed removal would not change the error to report.
                 for suffix in files_of(kind) {
                     let _ = volume.discard(&format!("{stem}{suffix}"));
                 }
             })
         };
-        let archive = volume.create(&format!("{stem}{}", kind.suffix()))?;
+        let archive = volume.create_own(&format!("{stem}{}", kind.suffix()))?;
         let index = created(index_suffix(kind))?;
         let sealed = match plain_index {
             Some(plain_index) => Some(SealedFiles { segments: created(SEGMENTS)?, plain_index }),
@@ -169,7 +169,7 @@ impl PendingBackup {
         let Self { volume, stem, kind, archive, index, sealed, .. } = &self;
         let name_of = |suffix: &str| format!("{stem}{suffix}");
         let written = |suffix: &str, bytes: &[u8]| -> Result<Box<dyn StoreFile>, StoreError> {
-            let file = volume.create(&name_of(suffix))?;
+            let file = volume.create_own(&name_of(suffix))?;
             file.write_all(bytes)?;
             file.settle(bytes.len() as u64)?;
             Ok(file)

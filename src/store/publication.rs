@@ -9,6 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::api::{Folder, StoreFile};
 use super::error::StoreError;
 use super::names::{CHECKSUM, MANIFEST, SIGNATURE, files_of};
+use super::remains::is_published;
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::Signer;
 use crate::manifest::{Manifest, ObjectRecord, ObjectsRecord};
@@ -39,8 +40,12 @@ impl Publication<'_> {
     /// Returns the manifest if it was changed so.
     pub(super) fn publish(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let Self { volume, stem, kind, has_checksum, .. } = *self;
+        let own = format!("{stem}{MANIFEST}");
+        if !volume.refuses_to_replace() && is_published(&**volume, &own)? {
+            return Err(StoreError::Taken(volume.path().join(own)));
+        }
         // After a crash from here on, the staged manifest identifies the remains for the next run.
-        volume.announce(&format!("{stem}{MANIFEST}"))?;
+        volume.announce(&own)?;
         volume.sync()?;
         let began = uptime();
         let mut published: Vec<String> = Vec::new();
@@ -114,7 +119,7 @@ fn in_time(volume: &Folder, manifest: &str, began: Duration) -> Result<(), Store
 }
 
 /// Time that also passes while the host is suspended.
-fn uptime() -> Duration {
+pub(super) fn uptime() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0))
 }

@@ -256,6 +256,10 @@ fn one_file_takes_three_requests_and_its_members() {
     forget(&place);
     let (requests, bytes) = beside_members(&server, &cat);
     assert!(requests.len() <= 3 && bytes < 2 << 20, "{bytes} bytes in {requests:?}");
+    forget(&place);
+    let (requests, bytes) = beside_members(&server, &restore);
+    // Of the file itself, and ahead of it, come some MiB.
+    assert!(requests.len() <= 3 && bytes < 4 << 20, "{bytes} bytes in {requests:?}");
     // An index that was replaced is not the one that is kept.
     let stem = place.whole_backups("vol").pop_first().unwrap();
     server.put(&format!("host-1/vol/{stem}.index"), b"other");

@@ -21,6 +21,7 @@ mod contract;
 mod memory;
 mod overwritten;
 mod real;
+mod requirements;
 // It answers as a test says.
 #[path = "../cloud/server.rs"]
 #[allow(dead_code, reason = "the answers of an OpenStack cloud are for tests/cloud")]

@@ -111,35 +111,39 @@ fn object_lock_is_tried_and_not_believed() {
     }
 }
 
-#[test]
-#[ignore = "needs a store of scripts/objects"]
-fn a_writers_key_neither_deletes_nor_writes_elsewhere() {
-    if kind() == "swift" {
-        // It has no policies in its S3 API.
-        return;
+/// Selected for stores that have policies alone: scripts/test-objects leaves this module out for Swift.
+mod where_policies_are {
+    use serde_json::Value;
+
+    use super::{bucket, request};
+    use crate::check::{status, volbak};
+
+    #[test]
+    #[ignore = "needs a store of scripts/objects with policies"]
+    fn a_writers_key_neither_deletes_nor_writes_elsewhere() {
+        let client = bucket("writer", &[]);
+        let name = &client.address().bucket;
+        let policy = format!(
+            r#"{{"Version": "2012-10-17", "Statement": [
+                {{"Effect": "Allow", "Principal": {{"AWS": ["arn:aws:iam:::user/writer"]}},
+                  "Action": ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
+                  "Resource": ["arn:aws:s3:::{name}/host-1/*"]}},
+                {{"Effect": "Allow", "Principal": {{"AWS": ["arn:aws:iam:::user/writer"]}},
+                  "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketVersioning"],
+                  "Resource": ["arn:aws:s3:::{name}"]}}]}}"#
+        );
+        request(&["PUT", &format!("/{name}?policy"), &policy]);
+        let mut command = volbak(&["store", "check", "--json", &client.address().to_string()]);
+        for variable in ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY"] {
+            command.env(format!("AWS_{variable}"), std::env::var(format!("WRITER_{variable}")).unwrap());
+        }
+        let output = command.output().unwrap();
+        let (code, text) = status(&output);
+        let facts: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(code, 3, "{text}");
+        assert_eq!((&facts["may_delete"], &facts["may_write_elsewhere"]), (&false.into(), &false.into()), "{facts:#}");
+        assert!(facts["recorded_as"].is_string(), "{facts:#}");
     }
-    let client = bucket("writer", &[]);
-    let name = &client.address().bucket;
-    let policy = format!(
-        r#"{{"Version": "2012-10-17", "Statement": [
-            {{"Effect": "Allow", "Principal": {{"AWS": ["arn:aws:iam:::user/writer"]}},
-              "Action": ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
-              "Resource": ["arn:aws:s3:::{name}/host-1/*"]}},
-            {{"Effect": "Allow", "Principal": {{"AWS": ["arn:aws:iam:::user/writer"]}},
-              "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketVersioning"],
-              "Resource": ["arn:aws:s3:::{name}"]}}]}}"#
-    );
-    request(&["PUT", &format!("/{name}?policy"), &policy]);
-    let mut command = volbak(&["store", "check", "--json", &client.address().to_string()]);
-    for variable in ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY"] {
-        command.env(format!("AWS_{variable}"), std::env::var(format!("WRITER_{variable}")).unwrap());
-    }
-    let output = command.output().unwrap();
-    let (code, text) = status(&output);
-    let facts: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {text}"));
-    assert_eq!(code, 3, "{text}");
-    assert_eq!((&facts["may_delete"], &facts["may_write_elsewhere"]), (&false.into(), &false.into()), "{facts:#}");
-    assert!(facts["recorded_as"].is_string(), "{facts:#}");
 }
 
 #[test]

@@ -66,6 +66,12 @@ struct State {
     /// What requests sent, and what was copied of one object to another.
     sent_bytes: usize,
     copied_bytes: usize,
+    /// Keys of objects in an archive tier.
+    cold: Vec<String>,
+    /// Requests with a condition on the key that they write.
+    conditions: usize,
+    /// The next upload that is aborted stays, as one does to which a part comes late.
+    keeps_uploads_once: bool,
     /// An object of which the next copy finds another content.
     replaced: Option<String>,
 }
@@ -151,6 +157,21 @@ impl Storing {
 
     pub(crate) fn stalled(&self) -> usize {
         self.state().stalled.1
+    }
+
+    /// Moves an object to an archive tier.
+    pub(crate) fn make_cold(&self, key: &str) {
+        self.state().cold.push(key.to_owned());
+    }
+
+    /// The number of requests so far that had a condition on the key that they write.
+    pub(crate) fn conditions(&self) -> usize {
+        self.state().conditions
+    }
+
+    /// The next upload that is aborted is still there, and a second one ends it.
+    pub(crate) fn keeps_uploads_once(&self) {
+        self.state().keeps_uploads_once = true;
     }
 
     /// The bucket keeps versions.
@@ -278,6 +299,21 @@ fn delete(state: &mut State, key: &str, version: Option<&String>) -> Answer {
     done(204)
 }
 
+/// Requests by their kind: the method, what of a bucket or an object is meant, and how often.
+pub(crate) fn by_kind(requests: &[(String, usize)]) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for (what, _) in requests {
+        let (path, query) = what.split_once('?').unwrap_or((what, ""));
+        let (method, key) = path.split_once(' ').unwrap_or((path, ""));
+        let end = key.rsplit('/').next().unwrap_or_default();
+        let end = end
+            .find(".volbak-tmp")
+            .map_or_else(|| end.find('.').map_or(end, |at| &end[at..]).to_owned(), |_| "announcement".to_owned());
+        *kinds.entry(format!("{method} {end}?{query}")).or_default() += 1;
+    }
+    kinds
+}
+
 fn object(bytes: Vec<u8>) -> Object {
     let etag = volbak::shown::hex(&md5::Md5::digest(&bytes));
     Object { bytes: Arc::new(bytes), version: String::new(), lock: None, etag, modified: SystemTime::now() }
@@ -316,6 +352,8 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             let sent = body.len();
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             state.sent_bytes += sent;
+            let has_condition = ["if-none-match", "if-match"].iter().any(|name| headers.contains_key(*name));
+            state.conditions += usize::from(has_condition);
             let answer = answer(&mut state, &method, &target, &headers, body);
             let path = target.split('?').next().unwrap_or_default();
             let names = query(&target).into_keys().filter(|name| !name.starts_with("X-Amz-")).collect::<Vec<_>>();
@@ -481,6 +519,9 @@ fn copy_part(state: &mut State, id: &str, part: Option<&String>, headers: &BTree
 }
 
 fn of_upload(state: &mut State, method: &str, id: &str, part: Option<&String>, body: Vec<u8>) -> Answer {
+    if method == "DELETE" && std::mem::take(&mut state.keeps_uploads_once) {
+        return done(204);
+    }
     let Some(upload) = state.uploads.get_mut(id) else { return refusal(404, "NoSuchUpload") };
     match method {
         "PUT" => {
@@ -532,6 +573,9 @@ fn read(state: &State, key: &str, range: Option<&String>) -> Answer {
     if let Some((mode, until)) = object.lock.clone() {
         facts.extend([("x-amz-object-lock-mode", mode), ("x-amz-object-lock-retain-until-date", until)]);
     }
+    if state.cold.iter().any(|cold| cold == key) {
+        facts.push(("x-amz-storage-class", "GLACIER".to_owned()));
+    }
     if !object.version.is_empty() {
         facts.push(("x-amz-version-id", object.version.clone()));
     }
@@ -573,7 +617,9 @@ fn list(state: &State, query: &BTreeMap<String, String>) -> Answer {
             write!(items, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escaped(folder)).unwrap();
         } else {
             let (key, len, etag) = (escaped(key), object.bytes.len(), &object.etag);
-            let facts = format!("<ETag>&quot;{etag}&quot;</ETag><Size>{len}</Size>");
+            let class = if state.cold.contains(&key) { "GLACIER" } else { "STANDARD" };
+            let facts =
+                format!("<ETag>&quot;{etag}&quot;</ETag><Size>{len}</Size><StorageClass>{class}</StorageClass>");
             write!(items, "<Contents><Key>{key}</Key>{facts}</Contents>").unwrap();
         }
         name.clone_into(&mut last);

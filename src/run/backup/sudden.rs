@@ -12,7 +12,6 @@ use crate::events::Severity;
 use crate::manifest::{ChangesRecord, Manifest};
 use crate::run::expected::Expected;
 use crate::run::parent::ParentChoice;
-use crate::store::Backup;
 use crate::store::index_cache::{IndexCache, Kept};
 use crate::store::open::OpenError;
 use crate::store::pending::PendingBackup;
@@ -109,12 +108,11 @@ fn compared_with(
     kept: Option<&Kept>,
     pending: &PendingBackup,
 ) -> Option<ChangesRecord> {
-    let name = backup.source.backup_name();
-    let missing = || OpenError::Missing(backup.destination.root().join(name));
-    let folder = backup.destination.existing_volume_directory(name).ok().flatten().ok_or_else(missing);
+    let missing = || OpenError::Missing(backup.destination.root().join(backup.source.backup_name()));
+    let entry = backup.backups.iter().find(|earlier| earlier.manifest.stem == last.stem);
     let before = match kept {
         Some(kept) => Ok(Arc::clone(&kept.index)),
-        None => folder.and_then(|folder| Backup::new(folder, last.stem.clone(), last.kind()).open_index()),
+        None => entry.ok_or_else(missing).and_then(|earlier| earlier.entry.files().seen().open_index()),
     };
     match change::compare(before, pending.read_index(), last.counts.files) {
         Ok(changes) => Some(changes),

@@ -58,6 +58,8 @@ impl Stage {
 pub(super) struct Staged {
     parts: Arc<Mutex<Parts>>,
     is_announced: Arc<AtomicBool>,
+    /// Whether its key is unique to this run.
+    is_own: bool,
     lock: Option<LockHeaders>,
     /// What was written so far of an index, to be read before it is published: parts of an upload are not readable.
     copy: Arc<Mutex<Option<File>>>,
@@ -66,7 +68,22 @@ pub(super) struct Staged {
 impl Staged {
     pub(super) fn new(client: &Arc<ObjectClient>, key: &str, lock: Option<LockHeaders>) -> Self {
         let parts = Parts::new(Arc::clone(client), key.to_owned(), lock.clone());
-        Self { parts: Arc::new(Mutex::new(parts)), is_announced: Arc::default(), lock, copy: Arc::default() }
+        Self {
+            parts: Arc::new(Mutex::new(parts)),
+            is_announced: Arc::default(),
+            is_own: false,
+            lock,
+            copy: Arc::default(),
+        }
+    }
+
+    /// The same, and no other run can have a file of this key.
+    pub(super) fn own(self) -> Self {
+        Self { is_own: true, ..self }
+    }
+
+    pub(super) fn is_own(&self) -> bool {
+        self.is_own
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {

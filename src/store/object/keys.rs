@@ -9,6 +9,7 @@ use super::parts::store_of;
 use super::reading::{FIRST_BYTES, ObjectBlocks, stored};
 use super::seen::{self, Seen};
 use super::{ObjectStore, cache, versions};
+use crate::archive::kind::ArchiveKind;
 use crate::objects::{ListedObject, ObjectError};
 use crate::outside::{BlockRead, StoredObject};
 use crate::store::OWN_DIRECTORY;
@@ -50,6 +51,24 @@ impl ObjectStore {
         })
     }
 
+    /// The length of a file, by what was seen or by asking.
+    pub(super) fn length_of(&self, name: &str) -> Option<u64> {
+        let key = self.newest_key(name).ok()??;
+        if let Some(seen) = self.seen_of(&key) {
+            if let Some(object) = seen.get(&key) {
+                return Some(object.len);
+            }
+            // A listing may lack what is there, but one that has the archive of this stem lacks no second one.
+            let (stem, _) = ArchiveKind::of_name(name)?;
+            let key_of = |kind: ArchiveKind| self.key(&format!("{stem}{}", kind.suffix())).ok();
+            let mut archives = ArchiveKind::ALL.into_iter().filter_map(key_of);
+            if archives.any(|key| seen.get(&key).is_some()) {
+                return None;
+            }
+        }
+        Some(self.client.head(&key).ok()??.len)
+    }
+
     pub(super) fn key(&self, name: &str) -> Result<String, StoreError> {
         if name.is_empty() || name == "." || name == ".." || name.contains('/') {
             return Err(StoreError::errno("naming", &self.path.join(name))(Errno::INVAL));
@@ -81,9 +100,14 @@ impl ObjectStore {
         if seen::is_kept(&object.key) && object.len <= cache::MOST_BYTES {
             return Some(Arc::new(seen::content(&self.client, &self.cache, object)?));
         }
+        Some(Arc::new(self.blocks_of(object)))
+    }
+
+    /// An object that was seen; nothing of it is read.
+    pub(super) fn blocks_of(&self, object: &ListedObject) -> ObjectBlocks {
         let (store, key, etag) = (store_of(&self.client), object.key.clone(), object.etag.clone());
-        let object = StoredObject { store, key, etag, len_bytes: object.len, is_cold: false };
-        Some(Arc::new(ObjectBlocks::new(&self.client, object, Vec::new())))
+        let object = StoredObject { store, key, etag, len_bytes: object.len, is_cold: object.is_cold };
+        ObjectBlocks::new(&self.client, object, Vec::new())
     }
 
     pub(super) fn read_object(&self, key: &str, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {

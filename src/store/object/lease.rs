@@ -13,6 +13,7 @@ use crate::objects::{ObjectClient, ObjectError};
 use crate::owner::{Owner, OwnerState};
 use crate::shown;
 use crate::store::api::{Lock, RunLock};
+use crate::store::publication::uptime;
 
 /// A killed run holds others up for so long at most.
 const LEASE: TimeDelta = TimeDelta::minutes(10);
@@ -88,6 +89,8 @@ struct Lease {
     client: Arc<ObjectClient>,
     key: String,
     nonce: String,
+    /// When it was taken, by a clock that goes on while the host is suspended.
+    began: Duration,
     is_over: Arc<(Mutex<bool>, Condvar)>,
     /// `None` if no thread could be made: the lease then expires before a long run ends.
     thread: Option<JoinHandle<()>>,
@@ -110,7 +113,7 @@ impl Lease {
             }
         };
         let thread = Builder::new().name("lease".to_owned()).spawn(renewing).ok();
-        Self { client, key, nonce, is_over, thread }
+        Self { client, key, nonce, began: uptime(), is_over, thread }
     }
 }
 
@@ -121,10 +124,9 @@ impl Drop for Lease {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        // Another run may have taken it over. If it stays, it expires.
-        if let Ok(Some(found)) = read(&self.client, &self.key)
-            && found.nonce == self.nonce
-        {
+        // Another run may have taken it over, but not before it expires. If it stays, it expires.
+        let is_new = uptime().saturating_sub(self.began) < RENEWED_EVERY;
+        if is_new || matches!(read(&self.client, &self.key), Ok(Some(found)) if found.nonce == self.nonce) {
             let _ = self.client.delete(&self.key, None);
         }
     }

@@ -24,7 +24,7 @@ const PART_BYTES: [usize; 4] = [8 << 20, 32 << 20, 128 << 20, 512 << 20];
 /// parts that an archive needs stay few, however often copies and fresh data alternate.
 const LEAST_BYTES: [u64; 4] = [5 << 20, 32 << 20, 128 << 20, 512 << 20];
 /// The longest copy of a part, for each quarter. The S3 API allows 5 GiB.
-const COPY_BYTES: [u64; 4] = [512 << 20, 2 << 30, 5 << 30, 5 << 30];
+const COPY_BYTES: [u64; 4] = [2 << 30, 2 << 30, 5 << 30, 5 << 30];
 
 type Running = JoinHandle<io::Result<Part>>;
 

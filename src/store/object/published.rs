@@ -4,16 +4,29 @@ use chrono::Utc;
 use rustix::io::Errno;
 
 use super::cache::Named;
-use super::file::Staged;
+use super::file::{ObjectFile, Staged};
 use super::locked::headers;
 use super::parts::recorded;
 use super::{MOST_SET_ASIDE, ObjectStore, catalogue, seen};
 use crate::manifest::{Manifest, ObjectRecord};
 use crate::objects::LockHeaders;
+use crate::store::api::StoreFile;
 use crate::store::error::StoreError;
 use crate::store::names::MANIFEST;
 
 impl ObjectStore {
+    /// Stages a file. Fails if one of this name is staged in this process.
+    pub(super) fn staged(
+        &self,
+        name: &str,
+        as_it_is: impl Fn(Staged) -> Staged,
+    ) -> Result<Box<dyn StoreFile>, StoreError> {
+        let (key, path) = (self.key(name)?, self.path.join(name));
+        let staged = self.stage.add(&key, as_it_is(Staged::new(&self.client, &key, self.locks.of(&key))));
+        let staged = staged.ok_or_else(|| StoreError::errno("making", &path)(Errno::EXIST))?;
+        Ok(Box::new(ObjectFile::new(staged, path)))
+    }
+
     /// Publishes a staged file.
     pub(super) fn publish_staged(&self, key: &str, name: &str, staged: &Staged) -> Result<ObjectRecord, StoreError> {
         let short = staged.in_memory().ok().filter(|_| seen::is_kept(key));

@@ -100,8 +100,12 @@ fn restore_from(
     let archive = files.open_archive()?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
     let mut side_findings = Findings::default();
-    let sides = side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
-        .map_err(RestoreError::of_check)?;
+    let sides = if options.paths.is_empty() {
+        side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
+    } else {
+        side_files::check_for_paths(files, &options.cancel, &mut side_findings)
+    };
+    let sides = sides.map_err(RestoreError::of_check)?;
     let (ids, names) = resolve_ids(&archive, &sides, options, part, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
     // The lock belongs to its own descriptor, which must outlive the tree.

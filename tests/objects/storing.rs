@@ -444,6 +444,7 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
     let upload = query.get("uploadId").cloned();
     match (method, key, upload) {
         ("GET", "", _) if query.contains_key("uploads") => list_uploads(state, &query),
+        ("GET", "", _) if query.contains_key("lifecycle") => refusal(404, "NoSuchLifecycleConfiguration"),
         ("GET", "", _) if query.contains_key("versions") => list_versions(state, &query["prefix"]),
         ("GET", "", _) if query.contains_key("versioning") && state.older.is_some() => {
             xml("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>".to_owned())

@@ -58,6 +58,21 @@ pub fn check(
     cancel: &Cancel,
     findings: &mut Findings,
 ) -> Result<SideFiles, CheckError> {
+    check_these(files, true, level, cancel, findings)
+}
+
+/// As [`check`], for reading some files by the index, which has their digests: the checksum of the whole archive is not read.
+pub fn check_for_paths(files: &Backup, cancel: &Cancel, findings: &mut Findings) -> Result<SideFiles, CheckError> {
+    check_these(files, false, CheckLevel::Full, cancel, findings)
+}
+
+fn check_these(
+    files: &Backup,
+    with_checksum: bool,
+    level: CheckLevel,
+    cancel: &Cancel,
+    findings: &mut Findings,
+) -> Result<SideFiles, CheckError> {
     let mut sides = SideFiles::default();
     match files.open_stored_archive() {
         Ok(archive) => {
@@ -67,7 +82,10 @@ pub fn check(
         Err(error) => findings.about(BackupFile::Archive, with_causes(&error)),
     }
     let manifest_there = check_manifest(files, &mut sides, findings);
-    check_checksum(files, manifest_there, &mut sides, findings);
+    // Without a manifest it has the only digest.
+    if with_checksum || sides.manifest.is_none() {
+        check_checksum(files, manifest_there, &mut sides, findings);
+    }
     if let Some(signed) = &sides.signed
         && let Some(record) = &signed.encryption
     {

@@ -40,14 +40,20 @@ impl ObjectStore {
         if !self.is_written_again(name) {
             return Ok(Some(key));
         }
+        let mut is_there = true;
         let versions = match self.seen_of(&key) {
             Some(seen) => versions::of(&key, seen.starting_with(&key)),
-            None => versions::list(&self.client, &key).map_err(|error| self.failed("listing", name, error))?,
+            None => {
+                let found = self.client.list(&key, false).map_err(|error| self.failed("listing", name, error))?;
+                is_there = found.objects.iter().any(|object| object.key == key);
+                versions::of(&key, found.objects.iter())
+            }
         };
         Ok(match versions.last() {
             Some(removed) if removed.len == 0 => None,
             Some(newest) => Some(newest.key.clone()),
-            None => Some(key),
+            // What has no versions was written by others.
+            None => Some(key).filter(|_| is_there),
         })
     }
 

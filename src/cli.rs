@@ -36,6 +36,7 @@ pub(crate) mod sessions;
 pub(crate) mod snapshot;
 #[cfg(feature = "s3")]
 pub(crate) mod store;
+pub(crate) mod terminal;
 #[cfg(feature = "openstack")]
 mod to_volume;
 pub(crate) mod topics;

@@ -22,7 +22,7 @@ use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
 use crate::cli::{
     about, browse, cloud, complete, completions, copy, export, fleet, history, list, log, manual, memory, progress,
-    proof, remap, snapshot, topics, verify,
+    proof, remap, snapshot, terminal, topics, verify,
 };
 
 fn main() -> ExitCode {
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     if let Command::CompleteWords { words } = &cli.command {
         return complete::print_candidates(words).status().into();
     }
+    terminal::begin(cli.color);
     log::begin(progress::begin::<Cli>(cli.progress, cli.log));
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,

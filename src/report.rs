@@ -16,6 +16,7 @@ mod standing;
 mod stored;
 mod style;
 mod subject;
+pub mod table;
 mod text;
 mod verification;
 mod worth;

@@ -29,6 +29,7 @@ use super::proof::{CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
 use super::remap::{REMAP_EXAMPLES, RemapArgs};
 #[cfg(feature = "s3")]
 use super::store::StoreCommand;
+use super::terminal::ColourArg;
 use super::verify::{VERIFY_EXAMPLES, VerifyArgs};
 
 /// Back up block volumes while instances write to them, and restore with plain tar.
@@ -52,6 +53,9 @@ pub(crate) struct Cli {
     /// all log lines as JSON (`json`), or not at all (`none`)
     #[arg(long, global = true, value_enum, value_name = "FORM", default_value = "auto")]
     pub(crate) progress: ProgressForm,
+    /// When `list`, `status` and `doctor` use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    pub(crate) color: ColourArg,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
 }

@@ -8,8 +8,9 @@ use volbak::outside::{Clock, SystemClock};
 use volbak::run::sets::sets_of;
 use volbak::store::catalog;
 
-use super::output::{Listed, print, print_json, shown_catalog};
+use super::output::{Listed, print, print_as_it_is, print_json, shown_catalog};
 use super::place::{Place, UsageError, Where};
+use super::terminal;
 
 pub(crate) const LIST_EXAMPLES: &str = "\
 Examples:
@@ -131,7 +132,7 @@ pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
     if args.json {
         print_json(&serde_json::json!({ "backups": listed }))?;
     } else {
-        print(&shown_catalog(&listed))?;
+        print_as_it_is(&shown_catalog(&listed, terminal::screen()))?;
     }
     Ok(ExitClass::Well)
 }

@@ -15,13 +15,15 @@ use volbak::notify::Notice;
 use volbak::outside::host;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::report::RunReport;
-use volbak::run::doctor::{Answer, examine};
+use volbak::report::table::{Screen, Tint};
+use volbak::run::doctor::{Answer, Finding, examine};
 use volbak::run::expected::as_config;
 use volbak::run::named::NamedError;
 use volbak::run::nightly::{NightError, NightOptions, Rehearsal, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, room, status};
 use volbak::run::{accept, notices, protect, reports};
+use volbak::shown;
 
 use super::args::Cli;
 use super::log;
@@ -35,7 +37,7 @@ use super::output::{
 use super::place::{self, UsageError, Where};
 use super::progress::Verbosity;
 use super::world::world;
-use super::{prune, remove};
+use super::{prune, remove, terminal};
 
 /// Exit status UNKNOWN of Nagios.
 const UNKNOWN: u8 = 3;
@@ -256,8 +258,11 @@ fn shown_status(args: &StatusArgs) -> u8 {
         }
         Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
     };
-    let text = || if args.nagios { status.nagios(limits) } else { status.text() };
-    let printed = if args.json { with_format(&status).and_then(|json| print_json(&json)) } else { print(&text()) };
+    let printed = match (args.json, args.nagios) {
+        (true, _) => with_format(&status).and_then(|json| print_json(&json)),
+        (false, true) => print(&status.nagios(limits)),
+        (false, false) => print_as_it_is(&status.text_on(terminal::screen())),
+    };
     printed.map_or(UNKNOWN, |()| status.level.status())
 }
 
@@ -337,12 +342,27 @@ fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {
     if args.json {
         print_json(&json!({ "format": JSON_FORMAT, "findings": findings }))?;
     } else {
-        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        print(&format!("{}\n", lines.join("\n")))?;
+        let screen = terminal::screen();
+        let lines: String = findings.iter().map(|finding| shown_finding(finding, screen) + "\n").collect();
+        print_as_it_is(&lines)?;
     }
     Ok(match findings.iter().map(|finding| finding.answer).max() {
         Some(Answer::Bad) => ExitClass::Failed,
         Some(Answer::Doubtful) => ExitClass::WithProblems,
         _ => ExitClass::Well,
     })
+}
+
+/// A line with its mark in colour.
+fn shown_finding(finding: &Finding, screen: Screen) -> String {
+    let tint = match finding.answer {
+        Answer::NotTried => Tint::Plain,
+        Answer::Good => Tint::Good,
+        Answer::Doubtful => Tint::Doubtful,
+        Answer::Bad => Tint::Bad,
+    };
+    let line = finding.to_string();
+    let (mark, rest) = line.split_at_checked(3).unwrap_or((&line, ""));
+    let rest: Vec<String> = rest.split('\n').map(shown::text).collect();
+    format!("{}{}", screen.tinted(mark, tint), rest.join("\n"))
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use volbak::cloud::shown_names;
 use volbak::error::{ExitClass, limit_behind, with_causes};
 use volbak::log::write_in_time;
+use volbak::report::table::{Column, Screen, Table, Tint};
 use volbak::run::backup::BackupOutcome;
 use volbak::run::check::{CheckLevel, Verdict, record};
 use volbak::store::catalog::{BackupState, CatalogEntry};
@@ -234,38 +235,9 @@ impl Listed {
         listed
     }
 
-    /// Whether it has warnings or errors, or is not whole.
-    pub(crate) fn has_problems(&self) -> bool {
-        let problems = match &self.entry.state {
-            BackupState::Complete { manifest } => manifest.problem_counts.to_look_at(),
-            _ => 0,
-        };
-        problems > 0 || self.worth != Worth::Whole
-    }
-}
-
-impl Verified {
-    fn shown(self) -> String {
-        let level = self.level;
-        let verdict = match self.verdict {
-            Verdict::Good => "good",
-            Verdict::GoodAsFarAsChecked => "good as far as checked",
-            Verdict::Bad => "BAD",
-        };
-        format!("{} {level}: {verdict}", self.at.with_timezone(&Local).format("%Y-%m-%d"))
-    }
-}
-
-/// A destination's backups, for a person.
-pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
-    const COLUMNS: usize = 9;
-    if backups.is_empty() {
-        return "no backups\n".to_owned();
-    }
-    let names: [&str; COLUMNS] =
-        ["VOLUME", "DATE", "SIZE", "ENTRIES", "PROBLEMS", "STATE", "VERIFIED", "BACKUP", "CLOUD"];
-    let mut rows = vec![names.map(str::to_owned)];
-    for Listed { entry, worth, encrypted, verified, checked } in backups {
+    /// The cells of its row.
+    fn cells(&self) -> [(String, Tint); 8] {
+        let Self { entry, worth, encrypted, verified, checked } = self;
         let size = entry.archive_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteLen(bytes).to_string());
         let (date, count, problems, state) = match &entry.state {
             BackupState::Complete { manifest } => (
@@ -292,28 +264,85 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
             (None, Some(checked)) => format!("- ({})", checked.shown()),
             (None, None) => "-".to_owned(),
         };
-        let cloud = match &entry.state {
-            BackupState::Complete { manifest } => {
-                manifest.cloud.as_ref().map(|cloud| shown_names(&cloud.volume)).unwrap_or_default()
-            }
-            _ => String::new(),
+        let worth_tint = match worth {
+            Worth::Whole => Tint::Good,
+            Worth::Partial | Worth::Unknown => Tint::Doubtful,
+            Worth::Bad => Tint::Bad,
         };
-        rows.push([entry.name.clone(), date, size, count, problems, state, verified, entry.stem.clone(), cloud]);
+        let problems_tint = if matches!(problems.as_str(), "0" | "-") { Tint::Plain } else { Tint::Bad };
+        let verified_tint = if verified.contains("BAD") { Tint::Bad } else { Tint::Plain };
+        let plain = |text: String| (text, Tint::Plain);
+        [
+            plain(entry.name.clone()),
+            plain(date),
+            plain(size),
+            plain(count),
+            (problems, problems_tint),
+            (state, worth_tint),
+            (verified, verified_tint),
+            plain(entry.stem.clone()),
+        ]
     }
+
+    /// Whether it has warnings or errors, or is not whole.
+    pub(crate) fn has_problems(&self) -> bool {
+        let problems = match &self.entry.state {
+            BackupState::Complete { manifest } => manifest.problem_counts.to_look_at(),
+            _ => 0,
+        };
+        problems > 0 || self.worth != Worth::Whole
+    }
+}
+
+impl Verified {
+    fn shown(self) -> String {
+        let level = self.level;
+        let verdict = match self.verdict {
+            Verdict::Good => "good",
+            Verdict::GoodAsFarAsChecked => "good as far as checked",
+            Verdict::Bad => "BAD",
+        };
+        format!("{} {level}: {verdict}", self.at.with_timezone(&Local).format("%Y-%m-%d"))
+    }
+}
+
+/// A destination's backups, for a person.
+pub(crate) fn shown_catalog(backups: &[Listed], screen: Screen) -> String {
+    if backups.is_empty() {
+        return "no backups\n".to_owned();
+    }
+    let column = |name, dispensable, least| Column { name, dispensable, least };
+    let mut columns = vec![
+        column("VOLUME", 0, Some(12)),
+        column("DATE", 0, None),
+        column("SIZE", 3, None),
+        column("ENTRIES", 4, None),
+        column("PROBLEMS", 1, None),
+        column("STATE", 0, Some(8)),
+        column("VERIFIED", 2, None),
+        column("BACKUP", 5, None),
+    ];
+    let clouds: Vec<String> = backups.iter().map(cloud_of).collect();
     // A column for the cloud where one was asked.
-    if rows.iter().skip(1).all(|row| row[COLUMNS - 1].is_empty()) {
-        rows[0][COLUMNS - 1].clear();
+    if clouds.iter().any(|cloud| !cloud.is_empty()) {
+        columns.push(column("CLOUD", 6, None));
     }
-    let widths: Vec<usize> =
-        (0..COLUMNS).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
+    let mut table = Table::new(&columns);
+    for (listed, cloud) in backups.iter().zip(clouds) {
+        table.push(listed.cells().into_iter().chain([(cloud, Tint::Plain)]).take(columns.len()));
     }
-    text.push_str(&shown_mixtures(backups));
+    let mut text = table.text(screen);
+    text.push_str(&volbak::shown::lines(&shown_mixtures(backups)));
     text
+}
+
+fn cloud_of(listed: &Listed) -> String {
+    match &listed.entry.state {
+        BackupState::Complete { manifest } => {
+            manifest.cloud.as_ref().map(|cloud| shown_names(&cloud.volume)).unwrap_or_default()
+        }
+        _ => String::new(),
+    }
 }
 
 /// A line for each directory with backups of several sources: a volume that was recreated, an image that moved, or sources

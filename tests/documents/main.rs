@@ -10,5 +10,6 @@ mod public_api;
 mod readme;
 mod runbook;
 mod site;
+mod terminal;
 #[path = "../testkit/mod.rs"]
 mod testkit;

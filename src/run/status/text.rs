@@ -5,7 +5,21 @@ use std::fmt::Write;
 use chrono::Local;
 
 use super::figures::{Limits, Status, Urgency, VolumeStatus};
+use crate::report::table::{Column, Screen, Table, Tint};
+use crate::shown;
 use crate::units::ByteLen;
+
+/// The columns of [`row`].
+const COLUMNS: [Column; 8] = [
+    Column { name: "VOLUME", dispensable: 0, least: Some(12) },
+    Column { name: "LAST BACKUP", dispensable: 2, least: None },
+    Column { name: "AGE", dispensable: 0, least: None },
+    Column { name: "WORTH", dispensable: 0, least: Some(8) },
+    Column { name: "SIZE", dispensable: 4, least: None },
+    Column { name: "BACKUPS", dispensable: 5, least: None },
+    Column { name: "VERIFIED", dispensable: 3, least: None },
+    Column { name: "PROBLEMS", dispensable: 1, least: None },
+];
 
 impl Status {
     /// The text with performance data behind a bar in its first line, as the guidelines for plugins of Nagios say.
@@ -37,10 +51,15 @@ impl Status {
 
     /// The text; its first line is a complete summary.
     pub fn text(&self) -> String {
-        let word = match self.level {
-            Urgency::Ok => "OK",
-            Urgency::Warning => "WARNING",
-            Urgency::Critical => "CRITICAL",
+        self.text_on(Screen::default())
+    }
+
+    /// The same for a terminal, escaped.
+    pub fn text_on(&self, screen: Screen) -> String {
+        let (word, tint) = match self.level {
+            Urgency::Ok => ("OK", Tint::Good),
+            Urgency::Warning => ("WARNING", Tint::Doubtful),
+            Urgency::Critical => ("CRITICAL", Tint::Bad),
         };
         let what = self.reasons.first().map_or_else(
             || format!("{} volumes have their backups", self.volumes.iter().filter(|volume| !volume.gone).count()),
@@ -49,36 +68,30 @@ impl Status {
                 more => format!("{} (and {} more)", worst.what, more - 1),
             },
         );
-        let mut text = format!("VOLBAK {word} - {what}\n");
+        let mut text = format!("VOLBAK {} - {}\n", screen.tinted(word, tint), shown::text(&what));
         // Writing to a String cannot fail.
         for reason in self.reasons.iter().skip(1) {
-            let _ = writeln!(text, "{}", reason.what);
+            let _ = writeln!(text, "{}", shown::text(&reason.what));
         }
         for notice in &self.notices {
-            let _ = writeln!(text, "{notice}");
+            let _ = writeln!(text, "{}", shown::text(notice));
         }
         if let Some(run) = &self.last_run {
             let started = run.started.with_timezone(&Local).format("%Y-%m-%d %H:%M");
-            let _ = writeln!(text, "last run {started}: {}", run.outcome);
+            let _ = writeln!(text, "last run {started}: {}", shown::text(&run.outcome));
         }
-        let mut rows = vec![
-            ["VOLUME", "LAST BACKUP", "AGE", "WORTH", "SIZE", "BACKUPS", "VERIFIED", "PROBLEMS"].map(str::to_owned),
-        ];
-        rows.extend(self.volumes.iter().map(row));
-        if rows.len() > 1 {
-            let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            let widths: [usize; 8] = std::array::from_fn(width);
-            for row in &rows {
-                let cells: Vec<String> =
-                    row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-                let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        if !self.volumes.is_empty() {
+            let mut table = Table::new(&COLUMNS);
+            for volume in &self.volumes {
+                table.push(row(volume));
             }
+            text.push_str(&table.text(screen));
         }
         text
     }
 }
 
-fn row(volume: &VolumeStatus) -> [String; 8] {
+fn row(volume: &VolumeStatus) -> [(String, Tint); 8] {
     let none = || "-".to_owned();
     let counts = [
         (volume.encrypted as u64, "encrypted"),
@@ -102,20 +115,31 @@ fn row(volume: &VolumeStatus) -> [String; 8] {
         (Some(false), Some(seconds)) => format!("partial, last whole {} ago", age(seconds)),
         (Some(false), None) => "partial, none whole".to_owned(),
     };
+    let worth_tint = match volume.whole {
+        Some(true) => Tint::Good,
+        Some(false) => Tint::Doubtful,
+        None => Tint::Plain,
+    };
+    let backups_tint = if volume.bad > 0 { Tint::Bad } else { Tint::Plain };
+    let problems_tint = if volume.problems > 0 { Tint::Bad } else { Tint::Plain };
+    let plain = |text: String| (text, Tint::Plain);
+    let name = match (volume.gone, &volume.cloud) {
+        (true, _) => format!("{} (gone)", volume.name),
+        (false, Some(cloud)) => format!("{} [{cloud}]", volume.name),
+        (false, None) => volume.name.clone(),
+    };
+    let last = volume.last_backup.map_or_else(none, |at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string());
+    let verified = volume
+        .last_verification
+        .map_or_else(none, |last| format!("{} {}", last.at.with_timezone(&Local).format("%Y-%m-%d"), last.level));
     [
-        match (volume.gone, &volume.cloud) {
-            (true, _) => format!("{} (gone)", volume.name),
-            (false, Some(cloud)) => format!("{} [{cloud}]", volume.name),
-            (false, None) => volume.name.clone(),
-        },
-        volume.last_backup.map_or_else(none, |at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string()),
-        volume.age_seconds.map_or_else(none, age),
-        worth,
-        volume.archive_bytes.map_or_else(none, |bytes| ByteLen(bytes).to_string()),
-        backups,
-        volume
-            .last_verification
-            .map_or_else(none, |last| format!("{} {}", last.at.with_timezone(&Local).format("%Y-%m-%d"), last.level)),
-        volume.problems.to_string(),
+        plain(name),
+        plain(last),
+        plain(volume.age_seconds.map_or_else(none, age)),
+        (worth, worth_tint),
+        plain(volume.archive_bytes.map_or_else(none, |bytes| ByteLen(bytes).to_string())),
+        (backups, backups_tint),
+        plain(verified),
+        (volume.problems.to_string(), problems_tint),
     ]
 }

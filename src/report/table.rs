@@ -95,7 +95,8 @@ impl Table {
         }
         let left_out = self.columns.len() - shown.len();
         if left_out > 0 {
-            text.push_str(&format!("… {left_out} more columns in a wide terminal\n"));
+            let columns = if left_out == 1 { "column" } else { "columns" };
+            text.push_str(&format!("… {left_out} more {columns} in a wide terminal\n"));
         }
         text
     }
@@ -180,8 +181,8 @@ vol\\u{1b}[31m    1 KiB    a note  DAMAGED: no archive
             assert!(text.contains("VOLUME") && text.contains("STATE") && text.contains("DAMAG"), "{width}: {text}");
         }
         let text = table().text(Screen { width: Some(30), has_colours: false });
-        assert_eq!(text.lines().next(), Some("VOLUME       SIZE     STATE"), "{text}");
-        assert!(text.ends_with("\n… 1 more columns in a wide terminal\n"), "{text}");
+        assert_eq!(text.lines().next(), Some("VOLUME      SIZE     STATE"), "{text}");
+        assert!(text.ends_with("\n… 1 more column in a wide terminal\n"), "{text}");
     }
 
     #[test]

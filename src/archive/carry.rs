@@ -5,9 +5,9 @@
 //! `decide` compares the entries of the walk with those of a group; it does not write. `copy` puts an unchanged
 //! group into the archive, after [`super::members`] has checked its members. `tally` counts what was carried.
 //! `segment` decides what an object store copies, and `stretch` what is re-read there. `known_data` finds the members
-//! of raw images, which are read completely, by the digest of their data.
+//! of large files that changed and of raw images, which are read completely, by the digest of their data.
 //!
-//! Memory: 24 bytes per group or member of an image, for at most a million of both.
+//! Memory: 24 bytes per group or member of a large file or image, for at most a million of both.
 
 pub(super) mod candidate;
 pub(super) mod copy;

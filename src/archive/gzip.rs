@@ -63,7 +63,15 @@ pub(super) const BOUNDS: Bounds = Bounds {
 pub(super) const SHARED_MEMBERS: SharedMembers =
     SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 };
 
-static FORMAT: Format = Format { bounds: BOUNDS, shared_members: SHARED_MEMBERS, signature: &SIGNATURE };
+/// In a large file. Of what databases hold, the archive is 0.5 % larger than with 1 MiB, with 128 KiB 1.3 %.
+pub(super) const FILE_MEMBER_BYTES: u64 = 256 << 10;
+
+static FORMAT: Format = Format {
+    bounds: BOUNDS,
+    shared_members: SHARED_MEMBERS,
+    file_member_bytes: FILE_MEMBER_BYTES,
+    signature: &SIGNATURE,
+};
 
 /// The memory that libdeflate needs to decompress.
 const DECODER_BYTES: usize = 64 << 10;

@@ -5,7 +5,7 @@
 //! carried forward from the previous archive use separate buffers, so that waiting ones do not take any of these.
 
 mod checked_read;
-mod image;
+mod cut;
 mod job;
 mod output;
 mod recheck;
@@ -21,7 +21,7 @@ use std::time::Instant;
 
 pub(super) use self::checked_read::MemberFault;
 use self::checked_read::Source;
-pub(super) use self::image::KnownMembers;
+pub(super) use self::cut::KnownMembers;
 use self::job::{Job, Ready, Stored};
 pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers};
 use self::recheck::Carrier;
@@ -63,6 +63,7 @@ pub struct MemberWriter {
     threads: usize,
     carrier: Option<Carrier>,
     known: Option<Arc<KnownMembers>>,
+    compares_all: bool,
 }
 
 impl MemberWriter {
@@ -95,11 +96,12 @@ impl MemberWriter {
             threads,
             carrier: None,
             known: None,
+            compares_all: false,
         })
     }
 
-    /// Enables carrying members forward from `archive`, and those with `data` of raw images. Returns the copier of the
-    /// latter.
+    /// Enables carrying members forward from `archive`, and those with `data` of large files and raw images. Returns the
+    /// copier of the latter.
     pub(super) fn carry_from(&mut self, archive: Arc<File>, data: &Arc<KnownData>, share: Share) -> Arc<KnownMembers> {
         // Shared blocks are the disk's, so check those and not the page cache.
         let from_disk = self.order.shares_with(&archive);
@@ -174,6 +176,11 @@ impl MemberWriter {
         self.codec.shared_members()
     }
 
+    /// The least distance of the borders in a large file.
+    pub(super) fn file_member_bytes(&self) -> u64 {
+        self.codec.file_member_bytes()
+    }
+
     /// The length of the tar stream in the current member.
     pub fn current_bytes(&self) -> usize {
         self.current.data_len
@@ -212,20 +219,35 @@ impl MemberWriter {
         self.heads.add(head);
     }
 
-    /// Ends a member with data of a raw image in the current piece of the stream. It is copied from the previous
-    /// archive if that has the same data. The piece, of one or more such members, ends with
+    /// Ends a member with data of a large file or a raw image in the current piece of the stream. It is copied from the
+    /// previous archive if that has the same data. The piece, of one or more such members, ends with
     /// [`MemberWriter::end_member`].
-    pub(super) fn end_image_member(&mut self) {
-        let Job { image_ends, data_len, .. } = &mut self.current;
-        if image_ends.last().copied().unwrap_or(0) < *data_len {
-            image_ends.push(*data_len);
+    pub(super) fn end_cut_member(&mut self) {
+        let Job { cut_ends, data_len, .. } = &mut self.current;
+        if cut_ends.last().copied().unwrap_or(0) < *data_len {
+            cut_ends.push(*data_len);
         }
+    }
+
+    /// Whether such a member ends here.
+    pub(super) fn is_at_cut(&self) -> bool {
+        self.current.cut_ends.last() == Some(&self.current.data_len)
+    }
+
+    /// Whether each member that ends from now on with [`MemberWriter::end_cut_member`], and is copied, is compared with
+    /// the data: not by digest only.
+    pub(super) fn compare_all(&mut self, compares_all: bool) {
+        self.compares_all = compares_all;
     }
 
     /// Ends the current member, unless it is empty.
     pub fn end_member(&mut self) -> Result<(), ArchiveError> {
         if self.current.data_len == 0 {
             return Ok(());
+        }
+        if !self.current.cut_ends.is_empty() {
+            // The data behind the last border are a member, too.
+            self.end_cut_member();
         }
         let next = loop {
             match self.free.take(Job::empty) {
@@ -237,7 +259,8 @@ impl MemberWriter {
         job.heads = self.heads.finish();
         let (number, order, encoders) = (self.next_number, Arc::clone(&self.order), Arc::clone(&self.encoders));
         let level = Arc::clone(&self.level);
-        let known = self.known.clone().filter(|_| !job.image_ends.is_empty());
+        job.compares_all = self.compares_all;
+        let known = self.known.clone().filter(|_| !job.cut_ends.is_empty());
         self.pool.give(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
             // There are as many encoders as threads, so one is available.
@@ -246,12 +269,12 @@ impl MemberWriter {
             // The level was checked; on failure the encoder keeps its present level.
             let _ = encoder.set_level(level.get());
             let data = &job.data[..job.data_len];
-            if job.image_ends.is_empty() {
+            if job.cut_ends.is_empty() {
                 job.level = encoder.level();
                 job.member_len = encoder.encode(data, &mut job.member);
                 job.digest = MemberDigest::of(&job.member[..job.member_len]);
             } else {
-                job.image.make(data, &job.image_ends, known.as_deref(), encoder.as_mut());
+                job.cut.make(data, &job.cut_ends, (known.as_deref(), job.compares_all), encoder.as_mut());
                 job.previous = known.map(|known| Arc::clone(known.archive()));
             }
             lock().push(encoder);

@@ -16,6 +16,8 @@ pub(super) struct Placed {
     pub(super) link: Link,
     /// The entry's line in the previous index, if its times are unchanged.
     pub(super) previous: Option<PreviousLine>,
+    /// Whether it is read because that is due today: nothing of it is copied without being compared.
+    pub(super) is_due: bool,
 }
 
 /// The hard link state of an entry.

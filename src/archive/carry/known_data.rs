@@ -1,8 +1,9 @@
-//! The data of raw images in the previous archive: where the members are that hold them, by the digest of the data.
+//! The data of large files and raw images in the previous archive: where the members are that hold them, by the digest of
+//! the data.
 //!
-//! An image has no files whose times tell what changed. All of it is read, and a member is carried forward if its
-//! data are the same, wherever in an image they were. The map of holes, which changes from night to night, is in
-//! members of its own.
+//! An image has no files whose times tell what changed, and the times of a large file do not tell where it changed. All of
+//! it is read, and a member is carried forward if its data are the same, wherever they were. Headers and the map of
+//! holes, which change from night to night, are in members of their own.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ struct Place {
 
 /// Collects the lines of members, in any order.
 #[derive(Debug, Default)]
-pub(super) struct CollectingData(Vec<Place>);
+pub(in crate::archive) struct CollectingData(Vec<Place>);
 
 impl CollectingData {
     /// The number of lines.
@@ -33,7 +34,12 @@ impl CollectingData {
         self.0.len()
     }
 
-    /// Adds the line of a member with data of an image, which has these bytes and this offset.
+    /// Drops the line that was added last; false without any.
+    pub(super) fn drop_last(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
+
+    /// Adds the line of a member with data between borders, which has these bytes and this offset.
     pub(super) fn add(&mut self, digest: &[u8; 32], line: &[u8], at: u64) {
         let mut check = LinesCheck::default();
         check.add(line);
@@ -41,7 +47,12 @@ impl CollectingData {
     }
 
     /// The finished table for the archive of `index`.
-    pub(super) fn finish(mut self, archive: Arc<File>, index: Arc<dyn BlockRead>, version: IndexVersion) -> KnownData {
+    pub(in crate::archive) fn finish(
+        mut self,
+        archive: Arc<File>,
+        index: Arc<dyn BlockRead>,
+        version: IndexVersion,
+    ) -> KnownData {
         // Of members with the same data, the one that was written first comes first.
         self.0.sort_unstable_by_key(|place| (place.key, place.at));
         self.0.dedup_by_key(|place| place.key);
@@ -50,7 +61,7 @@ impl CollectingData {
     }
 }
 
-/// The members of the previous archive that hold data of raw images.
+/// The members of the previous archive that hold data of large files and raw images.
 #[derive(Debug)]
 pub(crate) struct KnownData {
     archive: Arc<File>,

@@ -14,8 +14,8 @@ use crate::entry::Timestamp;
 use crate::outside::{BlockRead, StoredObject};
 use crate::shown::hex;
 
-/// The maximum number of groups, and of members of raw images, to remember. Entries of further groups are read, and
-/// data of further members compressed.
+/// The maximum number of groups, and of members of large files and raw images, to remember. Entries of further groups are
+/// read, and data of further members compressed.
 const MAX_GROUPS: usize = 1 << 20;
 
 /// The maximum length of a group's entry lines, which are kept while its members are checked. Groups with longer
@@ -99,7 +99,7 @@ pub struct Parent {
     archive: ParentArchive,
     tar_bytes: u64,
     groups: GroupTable,
-    /// `None` if the archive is an object: what a raw image has of it is not copied.
+    /// `None` if the archive is an object: what a changed file or a raw image has of it is not copied.
     data: Option<Arc<KnownData>>,
     reader: GroupReader,
     clocks: Vec<RegionClock>,
@@ -180,7 +180,7 @@ impl Parent {
         self.tar_bytes
     }
 
-    /// Its members with data of raw images, if they can be read.
+    /// Its members with data of large files and raw images, if they can be read.
     pub(crate) fn known_data(&self) -> Option<&Arc<KnownData>> {
         self.data.as_ref()
     }
@@ -323,7 +323,10 @@ impl Collecting {
         }
         if self.is_full() {
             self.left_out += 1;
-            return;
+            // A group saves reading, too.
+            if !self.data.drop_last() {
+                return;
+            }
         }
         self.places.push(GroupStart { key: current.key, at: current.at, check: current.check.finish() });
     }

@@ -1,5 +1,7 @@
 //! Counts and reports carried content.
 
+use std::collections::HashSet;
+
 use crate::archive::counts::CarryCounts;
 use crate::archive::index::MemberLine;
 use crate::archive::members::MemberFault;
@@ -16,11 +18,14 @@ pub(in crate::archive) struct Tally {
     /// The name of its archive.
     archive_name: String,
     counts: CarryCounts,
+    /// The numbers of damaged members that were reported. One is found twice if the rest of its file is then read, and has
+    /// the same data.
+    reported: HashSet<u64>,
 }
 
 impl Tally {
     pub(super) fn new(stem: &str, archive_name: String) -> Self {
-        Self { stem: stem.to_owned(), archive_name, counts: CarryCounts::default() }
+        Self { stem: stem.to_owned(), archive_name, counts: CarryCounts::default(), reported: HashSet::new() }
     }
 
     pub(in crate::archive) fn counts(&self) -> CarryCounts {
@@ -52,7 +57,7 @@ impl Tally {
         observer.on_event(&Event::Carried { bytes: data_bytes });
     }
 
-    /// Counts members of raw images that were copied: their number and length in the archive.
+    /// Counts members of large files and raw images that were copied by the digest of their data: their number and length in the archive.
     pub(in crate::archive) fn note_copied_data(&mut self, members: u64, bytes: u64) {
         self.counts.members += members;
         self.counts.bytes += bytes;
@@ -65,6 +70,9 @@ impl Tally {
         fault: &MemberFault,
         observer: &dyn Observer,
     ) {
+        if !self.reported.insert(member.number) {
+            return;
+        }
         self.counts.mismatches += 1;
         let location = self.archive_name.clone();
         let number = member.number;

@@ -41,6 +41,8 @@ pub(in crate::archive) struct SharedMembers {
 pub(in crate::archive) struct Format {
     pub(in crate::archive) bounds: Bounds,
     pub(in crate::archive) shared_members: SharedMembers,
+    /// The least distance of the borders at which members end in a large file, in bytes, a power of two.
+    pub(in crate::archive) file_member_bytes: u64,
     pub(in crate::archive) signature: &'static [u8],
 }
 
@@ -73,6 +75,11 @@ pub(in crate::archive) trait Codec: Sync {
     /// The size of members that small entries share.
     fn shared_members(&self) -> SharedMembers {
         self.format().shared_members
+    }
+
+    /// The least distance of the borders at which members end in a large file.
+    fn file_member_bytes(&self) -> u64 {
+        self.format().file_member_bytes
     }
 
     /// The bytes at the start of every member, to find members in arbitrary data.

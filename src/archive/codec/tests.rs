@@ -34,6 +34,7 @@ const STORED_BOUNDS: Bounds = Bounds {
 static STORED_FORMAT: Format = Format {
     bounds: STORED_BOUNDS,
     shared_members: SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 },
+    file_member_bytes: 64 << 10,
     signature: b"VBST",
 };
 

@@ -23,7 +23,7 @@ pub enum IndexVersion {
     Two,
     /// Members also have a digest of their entries' headers. Read and carried from, but no longer written.
     Three,
-    /// Members of a raw image also have a digest of their data.
+    /// Members of a raw image and of a large file also have a digest of their data.
     Four,
 }
 
@@ -87,7 +87,7 @@ pub struct MemberLine {
     /// The first 16 bytes of the BLAKE3 of all headers of the entries that end in it; `None` without entries, and
     /// in versions 1 and 2.
     pub heads: Option<[u8; 16]>,
-    /// The BLAKE3 of its data, if these are data of a raw image, between two borders of its region; otherwise `None`.
+    /// The BLAKE3 of its data, if these are data of a large file or a raw image, between two borders; otherwise `None`.
     pub data: Option<[u8; 32]>,
 }
 

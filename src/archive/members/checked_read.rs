@@ -47,6 +47,11 @@ pub(super) struct Source {
 impl Source {
     /// `from_disk`: read from the disk and ignore the page cache.
     pub(super) fn new(codec: CodecRef, archive: Arc<File>, from_disk: bool) -> Self {
+        if from_disk {
+            // All pages at once: those at the ends of a range that is read are not dropped with it, and a large one that is
+            // only partly in it is not either. But several ranges are shared as one.
+            let_go_of_pages(&archive, 0, None);
+        }
         Self { codec, archive, from_disk, is_in_memory: AtomicBool::new(true) }
     }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use super::image::ImageMembers;
+use super::cut::CutMembers;
 use super::recheck::{Carried, CarriedMember};
 use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
 use crate::archive::index::{EntryLine, MemberDigest};
@@ -21,12 +21,14 @@ pub(super) struct Job {
     pub(super) digest: MemberDigest,
     pub(super) heads: Option<[u8; 16]>,
     pub(super) entries: Vec<EntryLine>,
-    /// Where members end in the data, if these are data of a raw image.
-    pub(super) image_ends: Vec<usize>,
+    /// Where members end in the data, if these are data of a large file or a raw image between borders.
+    pub(super) cut_ends: Vec<usize>,
     /// The archive that some of them were copied from.
     pub(super) previous: Option<Arc<File>>,
     /// These members, instead of one.
-    pub(super) image: ImageMembers,
+    pub(super) cut: CutMembers,
+    /// Whether all members that are copied are compared with the data.
+    pub(super) compares_all: bool,
 }
 
 /// A compressed member, or several carried ones.
@@ -54,9 +56,10 @@ impl Job {
             digest: MemberDigest::Blake3([0; 32]),
             heads: None,
             entries: Vec::new(),
-            image_ends: Vec::new(),
+            cut_ends: Vec::new(),
             previous: None,
-            image: ImageMembers::default(),
+            cut: CutMembers::default(),
+            compares_all: false,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::image::ImageMember;
+use super::cut::CutMember;
 use super::job::{Job, Ready, Stored};
 use super::output::{ArchiveFile, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers};
 use super::recheck::CarriedMember;
@@ -79,7 +79,7 @@ impl Sink {
 
     pub(super) fn write(&mut self, ready: Ready) -> io::Result<()> {
         match ready {
-            Ready::Compressed(job) if !job.image_ends.is_empty() => self.write_image(job),
+            Ready::Compressed(job) if !job.cut_ends.is_empty() => self.write_cut(job),
             Ready::Compressed(job) => self.write_compressed(job),
             // Its buffer is returned on drop.
             Ready::Carried(carried) => {
@@ -194,14 +194,14 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes the members of a piece of a raw image.
-    fn write_image(&mut self, mut job: Job) -> io::Result<()> {
-        let mut rest = job.image.bytes.as_slice();
-        let follows = |one: &ImageMember, next: &ImageMember| {
+    /// Writes the members of a piece of a large file or a raw image.
+    fn write_cut(&mut self, mut job: Job) -> io::Result<()> {
+        let mut rest = job.cut.bytes.as_slice();
+        let follows = |one: &CutMember, next: &CutMember| {
             one.shared_at.map(|at| at.saturating_add(one.len as u64)) == next.shared_at
         };
-        let mut left = job.image.members.len();
-        for run in job.image.members.chunk_by(follows) {
+        let mut left = job.cut.members.len();
+        for run in job.cut.members.chunk_by(follows) {
             let (bytes, behind) = rest.split_at(run.iter().map(|member| member.len).sum());
             rest = behind;
             let shared = job.previous.as_ref().zip(run.first().and_then(|member| member.shared_at));
@@ -218,15 +218,15 @@ impl Sink {
                 }
             }
         }
-        if job.image.members.iter().any(|member| member.level.is_some()) {
+        if job.cut.members.iter().any(|member| member.level.is_some()) {
             self.control.member_written();
         }
         self.totals.entries += job.entries.len() as u64;
         job.entries.iter().for_each(|entry| entry.add_to(&mut self.lines));
         self.write_lines()?;
         job.entries.clear();
-        job.image_ends.clear();
-        job.image.clear();
+        job.cut_ends.clear();
+        job.cut.clear();
         job.data_len = 0;
         // Fails only after the producer is gone; members in progress are still written.
         let _ = self.give_back.send(job);

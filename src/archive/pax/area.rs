@@ -39,6 +39,11 @@ impl SparseArea {
         self.size
     }
 
+    /// The end of the last run; 0 without any.
+    pub(in crate::archive) fn data_end(&self) -> u64 {
+        self.end
+    }
+
     /// The number of runs added.
     pub fn runs(&self) -> u64 {
         self.runs

@@ -81,7 +81,7 @@ pub(super) struct DecodeJob {
     pub(super) chunk: Chunk,
     /// The digest in the index.
     pub(super) digest: Option<MemberDigest>,
-    /// The digest of the data of an image's member in the index, if it is checked.
+    /// The digest of the data of a member in the index, if it has one and that is checked.
     pub(super) data_digest: Option<[u8; 32]>,
     /// The member was read, but its header is invalid.
     pub(super) header_damaged: bool,

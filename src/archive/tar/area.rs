@@ -2,7 +2,7 @@
 
 use sha2::Digest;
 
-use super::border::{IMAGE_PIECE_BYTES, before_border, image_member_bytes};
+use super::border::before_border;
 use super::stream::TarStream;
 use crate::archive::data::DataOutcome;
 use crate::archive::error::ArchiveError;
@@ -26,33 +26,37 @@ pub(super) fn put_area(
     Ok(outcome)
 }
 
-/// Adds the data area of a raw image. Its map of holes, which differs from night to night, ends a member. Its data are
-/// cut into members at fixed borders of the region, so that a change in one place leaves the other members unchanged.
-/// The last one is left open.
-pub(super) fn put_image_area(
+/// Adds a data area whose data are cut into members at multiples of `distance` in the file or region, so that a change in
+/// one place leaves the other members unchanged. What differs from night to night, headers and the map of holes, ends
+/// a member before. The last one is left open.
+pub(super) fn put_cut_area(
     stream: &mut TarStream<'_>,
     runs: &Runs,
     content: &dyn FileContent,
     map_bytes: u64,
+    distance: u64,
 ) -> Result<DataOutcome, ArchiveError> {
-    let mut outcome = put_map(stream, runs, content, map_bytes)?;
+    let mut outcome = if map_bytes > 0 { put_map(stream, runs, content, map_bytes)? } else { DataOutcome::default() };
     let mut fit = runs.fit();
     let mut again = runs.iter(content);
-    let distance = image_member_bytes(runs.area().size());
     stream.members.end_member()?;
     let mut last_at = 0;
     while let Some(run) = fit.take(again.next()) {
         let mut rest = run;
         while rest.len > 0 {
             if last_at / distance != rest.start / distance {
-                stream.members.end_image_member();
-            }
-            if last_at / IMAGE_PIECE_BYTES != rest.start / IMAGE_PIECE_BYTES {
-                stream.check_stop()?;
-                stream.members.end_member()?;
+                stream.members.end_cut_member();
             }
             last_at = rest.start;
-            let piece = before_border(rest, distance);
+            let mut piece = before_border(rest, distance);
+            let mut space = stream.members.space().len() as u64;
+            if space == 0 || (stream.members.is_at_cut() && space < distance) {
+                stream.members.end_cut_member();
+                stream.check_stop()?;
+                stream.members.end_member()?;
+                space = stream.members.space().len() as u64;
+            }
+            piece.len = piece.len.min(space);
             stream.push_run(piece, content, &mut outcome)?;
             rest = ByteRange::new(piece.start + piece.len, rest.len - piece.len);
         }

@@ -1,24 +1,71 @@
-//! The borders of members: at ends of entries, and in raw images at places of their region.
+//! The borders of members: at ends of entries, in large files at places of the file, and in raw images at places of their
+//! region.
 
 use sha2::{Digest, Sha256};
 
 use crate::archive::codec::{MAX_MEMBER_DATA, SharedMembers};
+use crate::archive::index::IndexedKind;
+use crate::archive::pax::SparseArea;
 use crate::units::ByteRange;
 
 /// Entries from this length have their own members.
 const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
 
-/// The largest distance of the borders in a region at which the members of its raw image end; each is one of these, too.
-pub(super) const IMAGE_PIECE_BYTES: u64 = MAX_MEMBER_DATA as u64;
+/// The largest distance of the borders in a region at which the members of its raw image end.
+const MAX_DISTANCE_BYTES: u64 = MAX_MEMBER_DATA as u64;
 /// The smallest distance. A change of a small file costs this much at least, and smaller members compress worse.
 const MIN_IMAGE_MEMBER_BYTES: u64 = 64 << 10;
-/// The number of members of an image up to which the distance is not larger. The next backup remembers all of them.
-const MAX_IMAGE_MEMBERS: u64 = 1 << 20;
+/// The number of members of a region up to which the distance is not larger. The next backup remembers all of them.
+const MAX_REGION_MEMBERS: u64 = 1 << 20;
+/// Files with at least this much data are cut at borders: what is smaller would have few members.
+const MIN_CUT_DATA_BYTES: u64 = MAX_MEMBER_DATA as u64;
 
-/// The distance of the borders for a region of this size, a power of two.
-pub(super) fn image_member_bytes(size: u64) -> u64 {
-    let least = size.div_ceil(MAX_IMAGE_MEMBERS).min(IMAGE_PIECE_BYTES).next_power_of_two();
-    least.max(MIN_IMAGE_MEMBER_BYTES)
+/// Where members end in raw images and in large files.
+pub(in crate::archive) struct CutRule {
+    /// The least distance of the borders in a file.
+    least: u64,
+    /// The size of the region that the current filesystem is in.
+    region_bytes: u64,
+}
+
+impl CutRule {
+    pub(super) fn new(least: u64) -> Self {
+        Self { least, region_bytes: 0 }
+    }
+
+    pub(super) fn start_filesystem(&mut self) {
+        self.region_bytes = 0;
+    }
+
+    pub(in crate::archive) fn set_region(&mut self, region_bytes: u64) {
+        self.region_bytes = region_bytes;
+    }
+
+    /// The distance of the borders at which the members of an entry's data end; `None` if it is not cut.
+    pub(super) fn distance(&self, kind: IndexedKind, area: SparseArea) -> Option<u64> {
+        if kind == IndexedKind::RawImage {
+            return Some(image_member_bytes(area.size()));
+        }
+        let is_cut = area.data_bytes() >= MIN_CUT_DATA_BYTES;
+        is_cut.then(|| file_member_bytes(self.least, self.region_bytes, area))
+    }
+}
+
+/// The distance of the borders in the raw image of a region of this size, a power of two.
+fn image_member_bytes(size: u64) -> u64 {
+    distance(MIN_IMAGE_MEMBER_BYTES, size)
+}
+
+/// The distance of the borders in a large file, a power of two. `least`: the distance in a file without holes in a small
+/// region. In a file with holes before its last data it grows with their share, so that the members hold as much.
+fn file_member_bytes(least: u64, region_bytes: u64, area: SparseArea) -> u64 {
+    // Not by the size: preallocated space is a hole at the end.
+    let spread = area.data_end() / area.data_bytes().max(1);
+    distance(least, region_bytes).saturating_mul(1 << spread.max(1).ilog2())
+}
+
+fn distance(least: u64, region_bytes: u64) -> u64 {
+    region_bytes.div_ceil(MAX_REGION_MEMBERS).min(MAX_DISTANCE_BYTES).next_power_of_two().max(least)
 }
 
 /// The part of a run before the next border.
@@ -50,7 +97,8 @@ pub(super) fn ends_member(shared: SharedMembers, path: &[u8], entry_bytes: u64, 
 
 #[cfg(test)]
 mod tests {
-    use super::{before_border, image_member_bytes};
+    use super::{before_border, file_member_bytes, image_member_bytes};
+    use crate::archive::pax::SparseArea;
     use crate::units::ByteRange;
 
     #[test]
@@ -61,5 +109,29 @@ mod tests {
         assert_eq!((image_member_bytes(1 << 40), image_member_bytes(u64::MAX)), (1 << 20, 1 << 20));
         assert_eq!(before_border(ByteRange::new(1000, 70_000), 65_536), ByteRange::new(1000, 64_536));
         assert_eq!(before_border(ByteRange::new(65_536, 512), 65_536), ByteRange::new(65_536, 512));
+    }
+
+    #[test]
+    fn borders_of_files_are_further_apart_in_large_regions_and_where_holes_are() {
+        let area = |size: u64, data_bytes: u64| {
+            let mut area = SparseArea::new(size);
+            area.add(ByteRange::new(0, data_bytes - 1));
+            area.add(ByteRange::new(size - 1, 1));
+            area
+        };
+        const KIB: u64 = 1 << 10;
+        for (region_bytes, kib) in
+            [(0, 256), (256 << 30, 256), ((256 << 30) + 1, 512), (1 << 40, 1024), (1 << 50, 1024)]
+        {
+            assert_eq!(file_member_bytes(256 * KIB, region_bytes, area(1 << 30, 1 << 30)), kib * KIB, "{region_bytes}");
+        }
+        for (data_bytes, factor) in [(1 << 30, 1), ((1 << 29) + 1, 1), (1 << 29, 2), (1 << 25, 32), (1, 1 << 30)] {
+            assert_eq!(file_member_bytes(256 * KIB, 0, area(1 << 30, data_bytes)), factor * 256 * KIB, "{data_bytes}");
+        }
+        let mut preallocated = SparseArea::new(1 << 40);
+        preallocated.add(ByteRange::new(0, 1 << 30));
+        assert_eq!(file_member_bytes(256 * KIB, 0, preallocated), 256 * KIB);
+        // Nothing overflows, and no border is then in the file.
+        assert!(file_member_bytes(1 << 20, u64::MAX, area(u64::MAX, 1)) >= 1 << 63);
     }
 }

@@ -61,7 +61,7 @@ impl Namer {
                 }
             };
         }
-        Box::new(Placed { entry, path, link, previous: None })
+        Box::new(Placed { entry, path, link, previous: None, is_due: false })
     }
 
     /// Tries to leave out an entry, as if its inode was not seen. False if hard links already refer to it.

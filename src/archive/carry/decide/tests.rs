@@ -26,7 +26,7 @@ fn entry(number: u64) -> Entry {
 
 fn placed(entry: Entry) -> Box<Placed> {
     let path = [b"./", entry.path.as_slice()].concat();
-    Box::new(Placed { entry, path, link: Link::None, previous: None })
+    Box::new(Placed { entry, path, link: Link::None, previous: None, is_due: false })
 }
 
 /// Carries from an archive of [`ENTRIES`] symbolic links, written only by this test.

@@ -59,6 +59,7 @@ pub(in crate::run::backup) fn archive_files(
     };
     let mut room = Room::of(region);
     writer.limit_filesystem(room.limit_bytes);
+    writer.cut_for_region(region.size_bytes);
     while let Some(found) = walk.next_found() {
         match found {
             Found::Entry(entry) => {

@@ -1,5 +1,5 @@
-//! Makes the members of a piece of a raw image: each is copied from the previous archive if that has the same data, or
-//! compressed.
+//! Makes the members of a piece of a large file or a raw image, between borders of the file or region: each is copied from
+//! the previous archive if that has the same data, or compressed.
 //!
 //! A worker has the data at hand when it looks for the same ones. So they are compressed if there are none, or if the
 //! member that has them is damaged: nothing is read twice.
@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::checked_read::{MemberFault, Source, read_checked};
 use crate::archive::carry::Share;
 use crate::archive::carry::known_data::{KnownData, is_due};
-use crate::archive::codec::Encode;
+use crate::archive::codec::{DecodeError, Encode};
 use crate::archive::index::{MemberDigest, MemberLine};
+use crate::encryption::LockedError;
 
 /// After this many members that differ from the index, no more are looked for.
 const MAX_FAULTS: usize = 100;
 
-/// A member with data of a raw image.
-pub(super) struct ImageMember {
+/// A member with data between two borders.
+pub(super) struct CutMember {
     pub(super) len: usize,
     pub(super) data_len: usize,
     pub(super) digest: MemberDigest,
@@ -28,10 +29,10 @@ pub(super) struct ImageMember {
     pub(super) shared_at: Option<u64>,
 }
 
-/// The members of a piece of an image.
+/// The members of a piece.
 #[derive(Default)]
-pub(super) struct ImageMembers {
-    pub(super) members: Vec<ImageMember>,
+pub(super) struct CutMembers {
+    pub(super) members: Vec<CutMember>,
     /// Their bytes, one after the other.
     pub(super) bytes: Vec<u8>,
 }
@@ -54,6 +55,14 @@ pub(in crate::archive) struct CopiedData {
     pub(in crate::archive) faults: Vec<(MemberLine, MemberFault)>,
 }
 
+/// The result of comparing a member with data.
+enum Compared {
+    /// Both are the same.
+    Same,
+    /// This host has no key to decrypt it.
+    Sealed,
+}
+
 /// The data of a member, and the member of the previous archive that has the same.
 struct Wanted<'a> {
     data: &'a [u8],
@@ -61,9 +70,16 @@ struct Wanted<'a> {
     known: Option<MemberLine>,
 }
 
-impl ImageMembers {
-    /// Makes the members of `data`, which end at `ends`, in place of the present ones.
-    pub(super) fn make(&mut self, data: &[u8], ends: &[usize], known: Option<&KnownMembers>, encoder: &mut dyn Encode) {
+impl CutMembers {
+    /// Makes the members of `data`, which end at `ends`, in place of the present ones. With `compares_all` those that are
+    /// copied are all compared with the data.
+    pub(super) fn make(
+        &mut self,
+        data: &[u8],
+        ends: &[usize],
+        (known, compares_all): (Option<&KnownMembers>, bool),
+        encoder: &mut dyn Encode,
+    ) {
         self.clear();
         let (mut start, mut buffer) = (0, Vec::new());
         let wanted: Vec<Wanted<'_>> = ends
@@ -78,7 +94,7 @@ impl ImageMembers {
         for run in wanted.chunk_by(|one, next| one.known.as_ref().is_some_and(|one| one.is_before(next.known.as_ref())))
         {
             let copied = match known {
-                Some(known) if run[0].known.is_some() => known.copy(run, &mut buffer),
+                Some(known) if run[0].known.is_some() => known.copy(run, compares_all, &mut buffer),
                 _ => Vec::new(),
             };
             let mut at = 0;
@@ -89,7 +105,7 @@ impl ImageMembers {
                 match copied.get(number).and_then(Option::as_ref) {
                     Some(member) => {
                         self.bytes.extend_from_slice(&buffer[place]);
-                        self.members.push(ImageMember { ..*member });
+                        self.members.push(CutMember { ..*member });
                     }
                     None => self.compress(wanted, encoder),
                 }
@@ -102,7 +118,7 @@ impl ImageMembers {
         let len = encoder.encode(wanted.data, &mut member);
         let bytes = &member[..len];
         self.bytes.extend_from_slice(bytes);
-        self.members.push(ImageMember {
+        self.members.push(CutMember {
             len,
             data_len: wanted.data.len(),
             digest: MemberDigest::of(bytes),
@@ -140,8 +156,8 @@ impl KnownMembers {
     }
 
     /// Reads members that are adjacent in the previous archive into the start of `buffer`. `None` for one that is
-    /// damaged.
-    fn copy(&self, run: &[Wanted<'_>], buffer: &mut Vec<u8>) -> Vec<Option<ImageMember>> {
+    /// damaged, or that has to be compared and cannot be.
+    fn copy(&self, run: &[Wanted<'_>], compares_all: bool, buffer: &mut Vec<u8>) -> Vec<Option<CutMember>> {
         if self.copied().faults.len() >= MAX_FAULTS {
             return Vec::new();
         }
@@ -154,21 +170,28 @@ impl KnownMembers {
         let mut members = Vec::with_capacity(run.len());
         for ((wanted, line), (end, fault)) in run.iter().zip(lines).zip(checked) {
             let bytes = buffer.get(std::mem::replace(&mut start, end)..end);
-            let is_due = is_due(&self.share, &wanted.digest);
-            let fault = fault.and_then(|()| match bytes {
+            let is_due = compares_all || is_due(&self.share, &wanted.digest);
+            let compared = fault.and_then(|()| match bytes {
                 Some(bytes) if is_due => self.compare(bytes, wanted.data),
-                Some(_) => Ok(()),
+                Some(_) => Ok(Compared::Same),
                 None => Err(MemberFault::TooLong),
             });
             let mut copied = self.copied();
-            if let Err(fault) = fault {
-                copied.faults.push((line, fault));
-                members.push(None);
-                continue;
+            match compared {
+                Ok(Compared::Same) => {}
+                Ok(Compared::Sealed) => {
+                    members.push(None);
+                    continue;
+                }
+                Err(fault) => {
+                    copied.faults.push((line, fault));
+                    members.push(None);
+                    continue;
+                }
             }
             copied.members += 1;
             copied.bytes += line.length;
-            members.push(Some(ImageMember {
+            members.push(Some(CutMember {
                 len: usize::try_from(line.length).unwrap_or(0),
                 data_len: wanted.data.len(),
                 digest: line.digest,
@@ -183,11 +206,14 @@ impl KnownMembers {
 
     /// Compares what is in a member with the data. Their digest was computed before they were compressed: this finds
     /// what went wrong then.
-    fn compare(&self, member: &[u8], data: &[u8]) -> Result<(), MemberFault> {
+    fn compare(&self, member: &[u8], data: &[u8]) -> Result<Compared, MemberFault> {
         let mut decoded = Vec::new();
         let mut decoder = self.source.codec.decoder().map_err(MemberFault::Read)?;
-        let is_same = decoder.decode(member, data.len() as u64, &mut decoded).is_ok() && decoded == data;
-        if is_same { Ok(()) } else { Err(MemberFault::Data) }
+        match decoder.decode(member, data.len() as u64, &mut decoded) {
+            Ok(()) if decoded == data => Ok(Compared::Same),
+            Err(DecodeError::Sealed(LockedError::NoIdentity | LockedError::NotForThese)) => Ok(Compared::Sealed),
+            _ => Err(MemberFault::Data),
+        }
     }
 
     /// The counts since the last call.
@@ -197,5 +223,31 @@ impl KnownMembers {
 
     fn copied(&self) -> MutexGuard<'_, CopiedData> {
         self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, feature = "encryption"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Compared, KnownMembers, Source};
+    use crate::archive::carry::Share;
+    use crate::archive::carry::known_data::CollectingData;
+    use crate::archive::index::IndexVersion;
+    use crate::archive::members::MemberFault;
+    use crate::archive::{codec, sealed};
+
+    /// A host that only writes has no identity: that is no damage.
+    #[test]
+    fn an_encrypted_member_that_cannot_be_compared_is_not_damaged() {
+        let archive = Arc::new(tempfile::tempfile().unwrap());
+        let known = |codec| {
+            let index = Arc::new(Vec::<u8>::new());
+            let data = CollectingData::default().finish(Arc::clone(&archive), index, IndexVersion::Four);
+            let share = Share { every_days: 1, parent_day: 0, today: 1 };
+            KnownMembers::new(Arc::new(data), share, Source::new(codec, Arc::clone(&archive), false))
+        };
+        assert!(matches!(known(&sealed::READ_GZIP).compare(b"a segment", b"data"), Ok(Compared::Sealed)));
+        assert!(matches!(known(codec::WRITTEN).compare(b"no member", b"data"), Err(MemberFault::Data)));
     }
 }

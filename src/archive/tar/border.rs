@@ -113,13 +113,13 @@ mod tests {
 
     #[test]
     fn borders_of_files_are_further_apart_in_large_regions_and_where_holes_are() {
+        const KIB: u64 = 1 << 10;
         let area = |size: u64, data_bytes: u64| {
             let mut area = SparseArea::new(size);
             area.add(ByteRange::new(0, data_bytes - 1));
             area.add(ByteRange::new(size - 1, 1));
             area
         };
-        const KIB: u64 = 1 << 10;
         for (region_bytes, kib) in
             [(0, 256), (256 << 30, 256), ((256 << 30) + 1, 512), (1 << 40, 1024), (1 << 50, 1024)]
         {

@@ -7,7 +7,7 @@ mod stream;
 
 use sha2::Digest;
 
-use self::area::{put_area, put_cut_area};
+use self::area::{put_area, put_cut_area, runs_of};
 use self::border::{CutRule, ends_member, has_members_of_its_own};
 use self::room::Room;
 use self::stream::TarStream;
@@ -20,7 +20,7 @@ use super::index::{EntryLine, IndexedKind};
 use super::members::{MemberWriter, WrittenMembers};
 use super::pax::{self, EntryType, Head};
 use super::placed::{Link, Placed, PreviousLine, Same, Spent, tell};
-use super::runs::{Runs, Unasked};
+use super::runs::Runs;
 use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::events::{Observer, Severity};
 use crate::shown;
@@ -168,7 +168,7 @@ impl<'a> TarWriter<'a> {
         metadata: &Metadata,
         image: &dyn FileContent,
     ) -> Result<(), ArchiveError> {
-        let runs = self.runs_of(&path, image, metadata.size)?;
+        let runs = runs_of(&self.stream, &self.room, &path, image, metadata.size)?;
         let head = pax::head(&path, EntryType::SparseFile(runs.area()), metadata, &[]);
         self.counts.raw_images += 1;
         let facts = Facts { kind: IndexedKind::RawImage, metadata };
@@ -247,7 +247,7 @@ impl<'a> TarWriter<'a> {
         content: &dyn FileContent,
         previous: Option<&PreviousLine>,
     ) -> Result<Option<Vec<u8>>, ArchiveError> {
-        let runs = self.runs_of(&path, content, entry.metadata.size)?;
+        let runs = runs_of(&self.stream, &self.room, &path, content, entry.metadata.size)?;
         let (entry_type, kind) = if runs.is_whole() {
             (EntryType::File, IndexedKind::File)
         } else {
@@ -327,27 +327,6 @@ impl<'a> TarWriter<'a> {
             self.tell(Severity::Error, path, format!("grew while it was read; its first {size} bytes are archived"));
         }
         outcome.is_damaged() || grew
-    }
-
-    /// The data runs of a file. If the query fails, all that follows counts as data.
-    fn runs_of(&self, path: &[u8], content: &dyn FileContent, size: u64) -> Result<Runs, ArchiveError> {
-        let mut found_bytes = 0_u64;
-        let runs = Runs::find(content, size, |run| {
-            self.check_stop()?;
-            found_bytes = found_bytes.saturating_add(run.len);
-            self.room.check(found_bytes)
-        })?;
-        if let Some(Unasked { from, left_out, error }) = &runs.unasked {
-            if *left_out {
-                let what =
-                    format!("where it holds data cannot be found from byte {from} on; left out from there: {error}");
-                self.tell(Severity::Error, path, what);
-            } else {
-                let what = format!("its holes cannot be found from byte {from} on, read as data: {error}");
-                self.tell(Severity::Warning, path, what);
-            }
-        }
-        Ok(runs)
     }
 
     /// Ends the current member if this entry needs its own members or would make it too long.

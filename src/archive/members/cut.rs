@@ -230,11 +230,10 @@ impl KnownMembers {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Compared, KnownMembers, Source};
+    use super::{Compared, KnownMembers, MemberFault, Source};
     use crate::archive::carry::Share;
     use crate::archive::carry::known_data::CollectingData;
     use crate::archive::index::IndexVersion;
-    use crate::archive::members::MemberFault;
     use crate::archive::{codec, sealed};
 
     /// A host that only writes has no identity: that is no damage.

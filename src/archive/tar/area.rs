@@ -3,16 +3,45 @@
 use sha2::Digest;
 
 use super::border::before_border;
+use super::room::Room;
 use super::stream::TarStream;
 use crate::archive::data::DataOutcome;
 use crate::archive::error::ArchiveError;
 use crate::archive::pax;
-use crate::archive::runs::Runs;
+use crate::archive::placed::tell;
+use crate::archive::runs::{Runs, Unasked};
 use crate::entry::FileContent;
+use crate::events::Severity;
 use crate::units::ByteRange;
 
 /// The approximate size of pieces in which a map is written.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
+
+/// The data runs of a file. If the query fails, all that follows counts as data.
+pub(super) fn runs_of(
+    stream: &TarStream<'_>,
+    room: &Room,
+    path: &[u8],
+    content: &dyn FileContent,
+    size: u64,
+) -> Result<Runs, ArchiveError> {
+    let mut found_bytes = 0_u64;
+    let runs = Runs::find(content, size, |run| {
+        stream.check_stop()?;
+        found_bytes = found_bytes.saturating_add(run.len);
+        room.check(found_bytes)
+    })?;
+    if let Some(Unasked { from, left_out, error }) = &runs.unasked {
+        if *left_out {
+            let what = format!("where it holds data cannot be found from byte {from} on; left out from there: {error}");
+            tell(stream.observer, Severity::Error, path, what);
+        } else {
+            let what = format!("its holes cannot be found from byte {from} on, read as data: {error}");
+            tell(stream.observer, Severity::Warning, path, what);
+        }
+    }
+    Ok(runs)
+}
 
 /// Adds a data area that starts with `map_bytes` of a map of holes. Returns the result.
 pub(super) fn put_area(

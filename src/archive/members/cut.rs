@@ -226,15 +226,17 @@ impl KnownMembers {
     }
 }
 
-#[cfg(all(test, feature = "encryption"))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::{Compared, KnownMembers, MemberFault, Source};
     use crate::archive::carry::Share;
     use crate::archive::carry::known_data::CollectingData;
+    use crate::archive::codec;
     use crate::archive::index::IndexVersion;
-    use crate::archive::{codec, sealed};
+    #[cfg(feature = "encryption")]
+    use crate::archive::sealed;
 
     /// A host that only writes has no identity: that is no damage.
     #[test]
@@ -246,6 +248,7 @@ mod tests {
             let share = Share { every_days: 1, parent_day: 0, today: 1 };
             KnownMembers::new(Arc::new(data), share, Source::new(codec, Arc::clone(&archive), false))
         };
+        #[cfg(feature = "encryption")]
         assert!(matches!(known(&sealed::READ_GZIP).compare(b"a segment", b"data"), Ok(Compared::Sealed)));
         assert!(matches!(known(codec::WRITTEN).compare(b"no member", b"data"), Err(MemberFault::Data)));
     }

@@ -274,8 +274,9 @@ impl MemberWriter {
                 job.member_len = encoder.encode(data, &mut job.member);
                 job.digest = MemberDigest::of(&job.member[..job.member_len]);
             } else {
-                job.cut.make(data, &job.cut_ends, (known.as_deref(), job.compares_all), encoder.as_mut());
-                job.previous = known.map(|known| Arc::clone(known.archive()));
+                let known = (known.as_deref(), job.compares_all);
+                job.cut.make(data, &job.cut_ends, known, encoder.as_mut(), &mut job.member);
+                job.previous = known.0.map(|known| Arc::clone(known.archive()));
             }
             lock().push(encoder);
             level.note_busy(began.elapsed());

@@ -72,13 +72,14 @@ struct Wanted<'a> {
 
 impl CutMembers {
     /// Makes the members of `data`, which end at `ends`, in place of the present ones. With `compares_all` those that are
-    /// copied are all compared with the data.
+    /// copied are all compared with the data. `member` is a buffer for the encoder.
     pub(super) fn make(
         &mut self,
         data: &[u8],
         ends: &[usize],
         (known, compares_all): (Option<&KnownMembers>, bool),
         encoder: &mut dyn Encode,
+        member: &mut Vec<u8>,
     ) {
         self.clear();
         let (mut start, mut buffer) = (0, Vec::new());
@@ -103,19 +104,18 @@ impl CutMembers {
                 let place = at..at + len;
                 at += len;
                 match copied.get(number).and_then(Option::as_ref) {
-                    Some(member) => {
+                    Some(copied) => {
                         self.bytes.extend_from_slice(&buffer[place]);
-                        self.members.push(CutMember { ..*member });
+                        self.members.push(CutMember { ..*copied });
                     }
-                    None => self.compress(wanted, encoder),
+                    None => self.compress(wanted, encoder, member),
                 }
             }
         }
     }
 
-    fn compress(&mut self, wanted: &Wanted<'_>, encoder: &mut dyn Encode) {
-        let mut member = Vec::new();
-        let len = encoder.encode(wanted.data, &mut member);
+    fn compress(&mut self, wanted: &Wanted<'_>, encoder: &mut dyn Encode, member: &mut Vec<u8>) {
+        let len = encoder.encode(wanted.data, member);
         let bytes = &member[..len];
         self.bytes.extend_from_slice(bytes);
         self.members.push(CutMember {

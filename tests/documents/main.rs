@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod completion;
+mod formats;
 mod help;
 mod json_schemas;
 mod manifest_schema;

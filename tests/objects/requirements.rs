@@ -97,7 +97,7 @@ fn an_upload_of_a_killed_run_is_aborted_until_no_part_is_left() {
     let image = snapshot(&place);
     let key = "host-1/vol/vol_01_01_2026_010203_0123456789ab.tar.gz";
     let id = place.client.begin_upload(key).unwrap();
-    place.client.put_part(key, &id, 1, &vec![1; 100]).unwrap();
+    place.client.put_part(key, &id, 1, &[1; 100]).unwrap();
     // A part arrives after the upload was aborted.
     server.keeps_uploads_once();
     server.take_requests();

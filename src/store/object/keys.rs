@@ -41,13 +41,12 @@ impl ObjectStore {
             return Ok(Some(key));
         }
         let mut is_there = true;
-        let versions = match self.seen_of(&key) {
-            Some(seen) => versions::of(&key, seen.starting_with(&key)),
-            None => {
-                let found = self.client.list(&key, false).map_err(|error| self.failed("listing", name, error))?;
-                is_there = found.objects.iter().any(|object| object.key == key);
-                versions::of(&key, found.objects.iter())
-            }
+        let versions = if let Some(seen) = self.seen_of(&key) {
+            versions::of(&key, seen.starting_with(&key))
+        } else {
+            let found = self.client.list(&key, false).map_err(|error| self.failed("listing", name, error))?;
+            is_there = found.objects.iter().any(|object| object.key == key);
+            versions::of(&key, found.objects.iter())
         };
         Ok(match versions.last() {
             Some(removed) if removed.len == 0 => None,

@@ -1,5 +1,6 @@
 //! The command line: arguments, progress and results.
 
+pub(crate) mod about_program;
 pub(crate) mod args;
 pub(crate) mod browse;
 pub(crate) mod cloud;

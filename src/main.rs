@@ -21,8 +21,8 @@ use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_e
 use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
 use crate::cli::{
-    about, browse, cloud, complete, completions, copy, export, fleet, history, list, log, manual, memory, progress,
-    proof, remap, snapshot, terminal, topics, verify,
+    about, about_program, browse, cloud, complete, completions, copy, export, fleet, history, list, log, manual,
+    memory, progress, proof, remap, snapshot, terminal, topics, verify,
 };
 
 fn main() -> ExitCode {
@@ -30,6 +30,9 @@ fn main() -> ExitCode {
     // Writing past `ulimit -f` should fail with an error instead of ending the process. A signal with a handler
     // is reset to its default in child processes. If the handler cannot be set, the default action remains.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    if about_program::is_asked(std::env::args_os().skip(1)) {
+        return exit(print_as_it_is(&about_program::text()).map(|()| 0).map_err(Into::into));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {

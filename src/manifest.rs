@@ -42,7 +42,7 @@ pub const SEALED_FORMAT: u32 = 4;
 /// Earlier versions must not read it: they would find the backup bad.
 pub const ON_SERVER_FORMAT: u32 = 5;
 /// The newest version of the format that this program reads.
-const NEWEST_FORMAT: u32 = ON_SERVER_FORMAT;
+pub const NEWEST_FORMAT: u32 = ON_SERVER_FORMAT;
 /// A larger file is not accepted as a manifest. Manifests stay far below: the facts from a volume are bounded.
 pub const MAX_BYTES: u64 = 256 << 20;
 

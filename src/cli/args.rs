@@ -64,7 +64,9 @@ pub(crate) const EXIT_STATUS: &str = "\
 Exit status: 0 success; 1 the command failed, or a volume did; 2 wrong usage or config; 3 finished, with problems reported; \
 4 another run holds the lock of the destination.";
 
-const TOPICS: &str = "Topics: volbak help retention, volbak help restore, volbak help exit-status.";
+const TOPICS: &str = "Topics: volbak help retention, volbak help restore, volbak help exit-status.
+
+volbak --version --verbose prints the features, formats and libraries of this program.";
 
 const SNAPSHOT_EXAMPLES: &str = "\
 Examples:

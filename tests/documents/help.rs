@@ -36,6 +36,24 @@ fn help_knows_verbs_and_topics() {
 }
 
 #[test]
+fn the_version_says_what_the_program_is_made_of() {
+    let output = volbak().args(["--version", "--verbose"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], concat!("volbak ", env!("CARGO_PKG_VERSION")));
+    assert!(lines[1].starts_with("features: cli, encryption,"), "{text}");
+    assert_eq!(lines[3], "formats: manifest 1 to 5, index 1 to 4");
+    for library in ["age", "blake3", "fuser", "libdeflater", "rustls", "zstd"] {
+        let version =
+            lines[4].split(", ").find_map(|named| named.trim_start_matches("libraries: ").strip_prefix(library));
+        assert!(version.is_some_and(|version| version.split('.').count() >= 3), "{library}: {text}");
+    }
+    let short = volbak().arg("--version").output().unwrap().stdout;
+    assert_eq!(String::from_utf8(short).unwrap(), concat!("volbak ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
 fn manual_pages_have_each_verb_and_each_key_and_man_can_read_them() {
     let dir = tempfile::tempdir().unwrap();
     assert!(volbak().arg("man").arg(dir.path()).status().unwrap().success());

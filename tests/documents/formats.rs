@@ -1,6 +1,6 @@
 //! Promise: a backup in any format that a version of volbak wrote is verified and restored by this one (docs/format.md). The
-//! backups in `tests/fixtures` were made by the versions that introduced each format, and are never made anew. Format 5 needs an
-//! object store: `tests/objects` makes one.
+//! backups in `tests/fixtures` are never made anew: indexes 1 to 3 are by the versions that introduced them, manifests 1 to 4 by
+//! the one of 29 November 2026. Format 5 needs an object store: `tests/objects` makes one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -238,7 +238,8 @@ fn shown_status(args: &StatusArgs) -> u8 {
         let _ = if args.json {
             let reasons = json!([{ "level": "UNKNOWN", "what": what }]);
             print_json(&json!({
-                "format": JSON_FORMAT, "level": "UNKNOWN", "reasons": reasons, "notices": [], "last_run": null, "room": null, "volumes": [],
+                "format": JSON_FORMAT, "level": "UNKNOWN", "reasons": reasons, "notices": [], "last_run": null,
+                "room": null, "volumes": [],
             }))
         } else {
             print(&format!("VOLBAK UNKNOWN - {what}\n"))
@@ -363,6 +364,5 @@ fn shown_finding(finding: &Finding, screen: Screen) -> String {
     };
     let line = finding.to_string();
     let (mark, rest) = line.split_at_checked(3).unwrap_or((&line, ""));
-    let rest: Vec<String> = rest.split('\n').map(shown::text).collect();
-    format!("{}{}", screen.tinted(mark, tint), rest.join("\n"))
+    format!("{}{}", screen.tinted(mark, tint), shown::lines(rest))
 }

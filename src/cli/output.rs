@@ -8,7 +8,7 @@ use serde::Serialize;
 use volbak::cloud::shown_names;
 use volbak::error::{ExitClass, limit_behind, with_causes};
 use volbak::log::write_in_time;
-use volbak::report::table::{Column, Screen, Table, Tint};
+use volbak::report::table::{Column, Screen, Table, Tint, aligned};
 use volbak::run::backup::BackupOutcome;
 use volbak::run::check::{CheckLevel, Verdict, record};
 use volbak::store::catalog::{BackupState, CatalogEntry};
@@ -374,13 +374,5 @@ pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
 
 /// Rows with aligned columns, indented.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let columns: std::collections::BTreeSet<usize> = rows.iter().map(Vec::len).collect();
-    let widths: Vec<usize> = (0..columns.last().copied().unwrap_or(0))
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("  {}\n", cells.join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
+    aligned(rows, "  ")
 }

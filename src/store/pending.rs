@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chrono::NaiveDateTime;
+
 use super::api::{Content, Folder, StoreFile};
 use super::error::StoreError;
 use super::index_cache::{IndexCache, NewIndex};
@@ -16,7 +18,6 @@ use crate::archive::members::{ArchiveFile, Hashing};
 use crate::encryption::{Recipients, Signer, WrittenTable};
 use crate::manifest::LockedRecord;
 use crate::outside::{BlockCursor, BlockRead};
-use chrono::NaiveDateTime;
 
 /// A staged backup. Dropping it before publication removes its files.
 #[derive(Debug)]
@@ -163,8 +164,8 @@ impl PendingBackup {
         }
     }
 
-    /// Publishes the files after all are durable and have the expected lengths. After an error nothing is published, unless only the last step failed: making the names of the complete backup
-    /// durable.
+    /// Publishes the files after all are durable and have the expected lengths. After an error nothing is published, unless
+    /// only the last step failed: making the names of the complete backup durable.
     pub fn publish(mut self, content: &ToPublish<'_>) -> Result<Published, StoreError> {
         let Self { volume, stem, kind, archive, index, sealed, .. } = &self;
         let name_of = |suffix: &str| format!("{stem}{suffix}");

@@ -20,7 +20,7 @@ use crate::testkit::guest::backups::{
 };
 use crate::testkit::guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
 use crate::testkit::proof::{
-    Random, back_up, back_up_from, back_up_sharing, copy, restore_options, restore_with, verify_level,
+    Random, back_up, back_up_from, back_up_sharing, copy, entries, lines, restore_options, restore_with, verify_level,
 };
 use crate::testkit::tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
 use crate::testkit::{guest, proof, tree};
@@ -43,21 +43,6 @@ const ALL_DUE: Share = Share { every_days: 1, parent_day: 20, today: 21 };
 /// Longer than a tick of the clock that change times are taken from.
 fn let_the_clock_tick() {
     sleep(Duration::from_millis(25));
-}
-
-/// The lines of an index.
-fn lines(files: &Backup) -> Vec<Line> {
-    let mut reader = IndexReader::new(files.open_index().unwrap()).unwrap();
-    std::iter::from_fn(|| reader.next_line().unwrap()).collect()
-}
-
-/// The entries of an index but for their places in the archive.
-fn entries(files: &Backup) -> Vec<EntryLine> {
-    let entry = |line| match line {
-        Line::Entry(entry) => Some(EntryLine { tar_offset: 0, ..entry }),
-        _ => None,
-    };
-    lines(files).into_iter().filter_map(entry).collect()
 }
 
 fn entry_of(line: &Line) -> Option<&EntryLine> {

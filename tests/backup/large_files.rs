@@ -10,15 +10,14 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use volbak::archive::carry::Share;
-use volbak::archive::index::{EntryLine, Line, MemberLine};
-use volbak::archive::read::index_file::IndexReader;
+use volbak::archive::index::{Line, MemberLine};
 use volbak::events::Severity;
 use volbak::run::check::{CheckLevel, Verdict};
 use volbak::store::Backup;
 
 use crate::testkit::guest::backups::{assert_all_good, manifest, snapshot};
 use crate::testkit::guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
-use crate::testkit::proof::{self, Random, Told, back_up, back_up_from, copy, verify_level};
+use crate::testkit::proof::{self, Random, Told, back_up, back_up_from, copy, entries, lines, verify_level};
 use crate::testkit::tree::{Filesystem, assert_equal_trees, fingerprint, noise, text};
 
 const TODAY_AGAIN: Share = Share { every_days: 7, parent_day: 20, today: 20 };
@@ -33,19 +32,6 @@ fn content(seed: u64, len: u64) -> Vec<u8> {
         if page % 2 == 0 { noise(seed, 16 << 10) } else { text(seed, 16 << 10) }
     });
     pages.take(usize::try_from(len).unwrap()).collect()
-}
-
-fn lines(files: &Backup) -> Vec<Line> {
-    let mut reader = IndexReader::new(files.open_index().unwrap()).unwrap();
-    std::iter::from_fn(|| reader.next_line().unwrap()).collect()
-}
-
-fn entries(files: &Backup) -> Vec<EntryLine> {
-    let entry = |line| match line {
-        Line::Entry(entry) => Some(EntryLine { tar_offset: 0, ..entry }),
-        _ => None,
-    };
-    lines(files).into_iter().filter_map(entry).collect()
 }
 
 /// The members with data between borders.

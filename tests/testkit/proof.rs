@@ -13,9 +13,11 @@ use sha2::{Digest, Sha256};
 use volbak::archive::carry::Share;
 use volbak::archive::carry::parent::Parent;
 use volbak::archive::counts::Counts;
+use volbak::archive::index::{EntryLine, Line};
 use volbak::archive::kind::{ArchiveKind, Compression};
 use volbak::archive::level;
 use volbak::archive::members::{ArchiveFile, Outputs};
+use volbak::archive::read::index_file::IndexReader;
 use volbak::archive::write::{ArchiveWriter, WriteOptions};
 use volbak::entry::Timestamp;
 use volbak::events::{Event, Observer, Problem, Severity};
@@ -190,6 +192,21 @@ pub fn blank_manifest(stem: &str) -> Manifest {
 /// A backup's manifest.
 pub fn manifest(files: &Backup) -> Manifest {
     Manifest::from_bytes(&fs::read(files.manifest_path()).unwrap()).unwrap()
+}
+
+/// The lines of an index.
+pub fn lines(files: &Backup) -> Vec<Line> {
+    let mut reader = IndexReader::new(files.open_index().unwrap()).unwrap();
+    std::iter::from_fn(|| reader.next_line().unwrap()).collect()
+}
+
+/// The entries of an index but for their places in the archive.
+pub fn entries(files: &Backup) -> Vec<EntryLine> {
+    let entry = |line| match line {
+        Line::Entry(entry) => Some(EntryLine { tar_offset: 0, ..entry }),
+        _ => None,
+    };
+    lines(files).into_iter().filter_map(entry).collect()
 }
 
 pub fn verify_level(files: &Backup, level: CheckLevel) -> VerifyReport {

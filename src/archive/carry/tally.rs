@@ -57,7 +57,8 @@ impl Tally {
         observer.on_event(&Event::Carried { bytes: data_bytes });
     }
 
-    /// Counts members of large files and raw images that were copied by the digest of their data: their number and length in the archive.
+    /// Counts members of large files and raw images that were copied by the digest of their data: their number and length in
+    /// the archive.
     pub(in crate::archive) fn note_copied_data(&mut self, members: u64, bytes: u64) {
         self.counts.members += members;
         self.counts.bytes += bytes;

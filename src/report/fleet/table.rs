@@ -1,6 +1,7 @@
 //! The view of all hosts for a terminal.
 
 use super::view::{FleetView, HostView, Light, age};
+use crate::report::table::aligned;
 use crate::units::ByteLen;
 
 /// The maximum number of volumes that are listed.
@@ -15,7 +16,7 @@ impl FleetView {
                 .to_vec(),
         ];
         rows.extend(self.hosts.iter().map(|host| self.row(host)));
-        let mut text = aligned(&rows);
+        let mut text = aligned(&rows, "");
         let bad: Vec<Vec<String>> = self
             .volumes()
             .filter(|(_, volume)| volume.light > Light::Green)
@@ -26,7 +27,7 @@ impl FleetView {
             .collect();
         if !bad.is_empty() {
             text.push_str("\nVolumes to look at\n");
-            text.push_str(&aligned(&bad[..bad.len().min(MAX_VOLUMES)]));
+            text.push_str(&aligned(&bad[..bad.len().min(MAX_VOLUMES)], ""));
         }
         if let Some(more @ 1..) = bad.len().checked_sub(MAX_VOLUMES) {
             text.push_str(&format!("and {more} more\n"));
@@ -57,15 +58,4 @@ pub(super) fn word(light: Light) -> &'static str {
         Light::Red => "OVERDUE",
         Light::Silent => "SILENT",
     }
-}
-
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
 }

@@ -1,7 +1,5 @@
-//! One request of the API, before it is signed.
+//! One request, before a protocol writes it.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 use ureq::http::Method;
 
@@ -25,6 +23,8 @@ pub(super) struct Call<'a> {
     /// Names in lower case.
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: &'a [u8],
+    /// The MD5 of the body, so that the store refuses one that was damaged on the way.
+    pub(super) md5: Option<[u8; 16]>,
     /// The name of the operation in the API, for messages.
     pub(super) operation: &'static str,
     pub(super) repeat: Repeat,
@@ -42,6 +42,7 @@ impl<'a> Call<'a> {
             query: Vec::new(),
             headers: Vec::new(),
             body: &[],
+            md5: None,
             operation,
             repeat: Repeat::Yes,
             expected_bytes: 0,
@@ -61,9 +62,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// With a body and its MD5, so that the store refuses one that was damaged on the way.
-    pub(super) fn body(mut self, body: &'a [u8]) -> Self {
-        self.body = body;
-        self.header("content-md5", STANDARD.encode(Md5::digest(body)))
+    /// With a body and its MD5.
+    pub(super) fn body(self, body: &'a [u8]) -> Self {
+        Self { body, md5: Some(Md5::digest(body).into()), ..self }
     }
 }

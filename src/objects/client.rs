@@ -1,98 +1,38 @@
-//! Requests: signed, repeated with growing pauses, counted, and by one deadline.
+//! A client of one bucket.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::ops::Range;
+use std::time::Duration;
 
-use chrono::DateTime;
-use jiff::Timestamp;
-use rustix::rand::{GetRandomFlags, getrandom};
-use rusty_s3::{Bucket, UrlStyle};
-use ureq::Proxy;
-use ureq::http::{HeaderMap, Method, Request};
-use url::Url;
-
-use super::address::ObjectAddress;
-use super::answers::{Refusal, refusal};
-use super::call::{Call, Repeat};
-use super::error::{ObjectError, hint};
+use super::address::{ObjectAddress, ObjectScheme};
+use super::bucket::Bucket;
+use super::error::ObjectError;
+use super::facts::{CopySource, Found, LockHeaders, ObjectListing, ObjectVersion, Part, PartLimits, Written};
 use super::limits::Limits;
-use super::settings::ObjectSettings;
-use crate::http::{Answer, Failure, Http, retry_after};
+use super::plain;
+use super::s3::S3;
+use super::settings::{Login, ObjectSettings};
 use crate::outside::Traffic;
-use crate::outside::rate::Rate;
-use crate::shown;
-
-const MOST_ATTEMPTS: u32 = 10;
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// How long a signature is valid.
-const SIGNATURE_SECONDS: u64 = 900;
-/// An answer without content of an object is not longer.
-const MAX_ANSWER_BYTES: u64 = 8 << 20;
-const MESSAGE_CHARS: usize = 300;
-/// A store that copies more slowly from its own objects is too slow.
-const COPIED_A_SECOND: u64 = 4 << 20;
-/// A clock that is wrong by less is none of the causes of a refusal.
-const SKEW_SECONDS: i64 = 60;
 
 /// A client of one bucket. Threads may share it.
 #[derive(Debug)]
 pub struct ObjectClient {
-    address: ObjectAddress,
     settings: ObjectSettings,
-    limits: Limits,
-    bucket: Bucket,
-    http: Http,
-    upload_rate: Option<Rate>,
-    /// The store's clock minus this host's, once the store refused a request for its time.
-    skew_seconds: AtomicI64,
-    requests: AtomicU64,
-    changes: AtomicU64,
-    sent_bytes: AtomicU64,
-    received_bytes: AtomicU64,
-    copied_bytes: AtomicU64,
-    notes: Mutex<Vec<String>>,
+    bucket: Box<dyn Bucket>,
 }
 
 impl ObjectClient {
     /// A client of the bucket in `address`. Nothing is sent yet.
     pub fn new(address: ObjectAddress, settings: ObjectSettings, limits: Limits) -> Result<Self, ObjectError> {
-        let http = match &settings.proxy {
-            Some(proxy) => {
-                let wrong = |_| ObjectError::Settings {
-                    place: "`proxy` in [store]".to_owned(),
-                    what: "write an address like http://proxy.example.com:3128".to_owned(),
-                };
-                Http::through(Proxy::new(proxy).map_err(wrong)?, settings.ca_file.as_deref())?
-            }
-            None => Http::new(settings.ca_file.as_deref())?,
+        let bucket: Box<dyn Bucket> = match (address.scheme, &settings.login) {
+            (ObjectScheme::S3, Login::S3(credentials)) => Box::new(S3::new(address, &settings, credentials, limits)?),
+            _ => return Err(ObjectError::NoClient { address: address.to_string() }),
         };
-        let style = if settings.path_style { UrlStyle::Path } else { UrlStyle::VirtualHost };
-        let wrong = |what: String| ObjectError::Settings { place: format!("the endpoint {}", settings.endpoint), what };
-        let url = Url::parse(&settings.endpoint).map_err(|error| wrong(error.to_string()))?;
-        let bucket = Bucket::new(url, style, address.bucket.clone(), settings.region.clone())
-            .map_err(|error| wrong(format!("{error}; set `path_style = true` in [store]")))?;
-        Ok(Self {
-            address,
-            settings,
-            limits,
-            bucket,
-            http,
-            upload_rate: limits.upload_rate.map(|rate| Rate::new(rate, Duration::ZERO)),
-            skew_seconds: AtomicI64::new(0),
-            requests: AtomicU64::new(0),
-            changes: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
-            received_bytes: AtomicU64::new(0),
-            copied_bytes: AtomicU64::new(0),
-            notes: Mutex::default(),
-        })
+        Ok(Self { settings, bucket })
     }
 
     /// The bucket and the prefix.
     pub fn address(&self) -> &ObjectAddress {
-        &self.address
+        self.bucket.wire().address()
     }
 
     /// How the store is reached.
@@ -102,245 +42,184 @@ impl ObjectClient {
 
     /// What was sent and received so far.
     pub fn traffic(&self) -> Traffic {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Traffic {
-            requests: of(&self.requests),
-            sent_bytes: of(&self.sent_bytes),
-            received_bytes: of(&self.received_bytes),
-            copied_bytes: of(&self.copied_bytes),
-        }
+        self.bucket.wire().traffic()
     }
 
     /// The number of requests that may have changed something.
     pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+        self.bucket.wire().changes()
     }
 
     /// The store's clock minus this host's in seconds; 0 unless the store refused a request for its time.
     pub fn skew_seconds(&self) -> i64 {
-        self.skew_seconds.load(Ordering::Relaxed)
+        self.bucket.wire().skew_seconds()
     }
 
     /// What the user has to know of the requests so far, and was not told yet.
     pub fn take_notes(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        self.bucket.wire().take_notes()
     }
 
-    /// Sends a request, and repeats it as it says, until an answer has a good status and holds no error.
-    pub(super) fn send(&self, call: &Call<'_>) -> Result<Answer, ObjectError> {
-        let deadline = self.limits.deadline + self.time_of_bytes(call);
-        let until = Instant::now().checked_add(deadline).unwrap_or_else(Instant::now);
-        let mut pause = self.limits.pause;
-        let mut is_clock_set = false;
-        for attempt in 1.. {
-            let (error, least) = match self.once(call, until) {
-                Ok(answer) => match self.judged(call, &answer) {
-                    None => {
-                        self.copied_bytes.fetch_add(call.copied_bytes, Ordering::Relaxed);
-                        return Ok(answer);
-                    }
-                    Some(error) if !is_clock_set && self.takes_clock_of(&answer, &error) => {
-                        is_clock_set = true;
-                        continue;
-                    }
-                    Some(error) => {
-                        if !may_pass(&error) {
-                            return Err(error);
-                        }
-                        (error, retry_after(&answer.headers).unwrap_or_default())
-                    }
-                },
-                Err(Failure::TooLong) => {
-                    let limit_bytes = limit_of(call);
-                    return Err(ObjectError::TooLong { what: self.what(call), limit_bytes });
-                }
-                Err(Failure::Final(why)) => return Err(self.no_answer(call, &why)),
-                Err(Failure::Broken(why)) => (self.no_answer(call, &why), Duration::ZERO),
-                Err(Failure::Late) => (self.no_answer(call, "no answer in time"), Duration::ZERO),
-            };
-            if call.repeat == Repeat::No || attempt == MOST_ATTEMPTS {
-                return Err(error);
-            }
-            let wait = jittered(pause).max(least);
-            if wait >= until.saturating_duration_since(Instant::now()) {
-                let (what, limit) = (self.what(call), deadline);
-                return Err(ObjectError::Deadline { what, limit, last: last_of(&error) });
-            }
-            sleep(wait);
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        unreachable!("the last attempt returns")
+    /// Writes an object; an earlier one of this key is replaced, if the store lets it. With `only_new` the store is
+    /// asked to refuse that, and the request is not repeated.
+    pub fn put(&self, key: &str, bytes: &[u8], only_new: bool) -> Result<Written, ObjectError> {
+        self.bucket.put(key, bytes, only_new)
     }
 
-    fn once(&self, call: &Call<'_>, until: Instant) -> Result<Answer, Failure> {
-        let moved = call.body.len() as u64 + call.expected_bytes;
-        let own = self.limits.attempt + Duration::from_secs(moved / (128 << 10)) + self.time_of_bytes(call);
-        let until = Instant::now().checked_add(own).map_or(until, |own| own.min(until));
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if call.method != Method::GET && call.method != Method::HEAD {
-            self.changes.fetch_add(1, Ordering::Relaxed);
-        }
-        self.sent_bytes.fetch_add(call.body.len() as u64, Ordering::Relaxed);
-        let signed = self.signed(call)?;
-        let answer = match &self.upload_rate {
-            Some(rate) if !call.body.is_empty() => {
-                self.http.send_slowly(signed, call.body, rate, limit_of(call), until)?
-            }
-            _ => self.http.send(signed, call.body, limit_of(call), until)?,
-        };
-        self.received_bytes.fetch_add(answer.body.len() as u64, Ordering::Relaxed);
-        Ok(answer)
+    /// Writes an object that is of no use after this time: a store that can do it removes it then.
+    pub(crate) fn put_for(&self, key: &str, bytes: &[u8], time: Duration) -> Result<Written, ObjectError> {
+        self.bucket.put_for(key, bytes, time)
     }
 
-    /// The time that one attempt may take by the limit of the rate, with two other parts on their way, and by what the store
-    /// copies: neither is the store's fault.
-    fn time_of_bytes(&self, call: &Call<'_>) -> Duration {
-        let sent = self.upload_rate.as_ref().map_or(Duration::ZERO, |rate| rate.time_for(call.body.len() as u64) * 3);
-        sent + Duration::from_secs(call.copied_bytes / COPIED_A_SECOND)
+    /// Writes an object with a lock, which the bucket has to support.
+    pub fn put_locked(&self, key: &str, bytes: &[u8], lock: &LockHeaders) -> Result<Written, ObjectError> {
+        self.bucket.put_locked(key, bytes, lock)
     }
 
-    fn signed(&self, call: &Call<'_>) -> Result<Request<()>, Failure> {
-        let url = match call.key {
-            Some(key) => self.bucket.object_url(key),
-            None => self.bucket.base_url().clone(),
-        };
-        let credentials = &self.settings.credentials;
-        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
-        let now = now.unwrap_or(0).saturating_add(self.skew_seconds());
-        let date = Timestamp::from_second(now).map_err(|_| Failure::Final("the clock is out of range".to_owned()))?;
-        let signed = rusty_s3::signing::sign(
-            &date,
-            signed_method(&call.method),
-            url,
-            &credentials.key,
-            credentials.secret.reveal(),
-            credentials.token.as_ref().map(crate::http::Secret::reveal),
-            &self.settings.region,
-            SIGNATURE_SECONDS,
-            call.query.iter().map(|(name, value)| (*name, value.as_str())),
-            call.headers.iter().map(|(name, value)| (*name, value.as_str())),
-        );
-        let mut request = Request::builder().method(&call.method).uri(signed.as_str());
-        for (name, value) in &call.headers {
-            request = request.header(*name, value);
-        }
-        // The cause may quote the address, which holds the signature.
-        request.body(()).map_err(|_| Failure::Final("the key has characters that HTTP does not allow".to_owned()))
+    /// Writes an object with an MD5 that may be wrong, to see whether the store compares it.
+    pub(crate) fn put_with_md5(&self, key: &str, bytes: &[u8], md5: [u8; 16]) -> Result<Written, ObjectError> {
+        plain::put_with_md5(self.bucket.wire(), key, bytes, md5)
     }
 
-    /// The error that an answer holds.
-    fn judged(&self, call: &Call<'_>, answer: &Answer) -> Option<ObjectError> {
-        let is_good = (200..300).contains(&answer.status);
-        // Content of an object may look like an error.
-        if is_good && (call.method == Method::GET && call.key.is_some() && call.query.is_empty()) {
-            return None;
-        }
-        let found = refusal(&answer.body);
-        if is_good && found.is_none() {
-            return None;
-        }
-        let Refusal { code, message } = found.unwrap_or_default();
-        let message = match shown::text(&self.without_secrets(&message)).chars().take(MESSAGE_CHARS).collect::<String>()
-        {
-            empty if empty.is_empty() => empty,
-            said => format!(": {said}"),
-        };
-        let code: String = shown::text(&code).chars().take(64).collect();
-        let hint = hint(answer.status, &code);
-        Some(ObjectError::Status { what: self.what(call), status: answer.status, code, message, hint })
+    /// Facts of an object; `None` if there is none.
+    pub fn head(&self, key: &str) -> Result<Option<Found>, ObjectError> {
+        plain::head(self.bucket.wire(), key)
     }
 
-    /// Takes the store's time for further signatures if the answer refuses a request and the clocks differ.
-    fn takes_clock_of(&self, answer: &Answer, error: &ObjectError) -> bool {
-        if !matches!(error.status(), Some(400 | 401 | 403)) {
-            return false;
-        }
-        let Some(theirs) = time_of(&answer.headers, "date") else { return false };
-        let ours = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
-        let skew = theirs.saturating_sub(ours.unwrap_or(0));
-        if (skew - self.skew_seconds()).abs() < SKEW_SECONDS {
-            return false;
-        }
-        self.skew_seconds.store(skew, Ordering::Relaxed);
-        let (by, direction) = (skew.unsigned_abs(), if skew > 0 { "behind" } else { "ahead of" });
-        let note = format!(
-            "the clock of this host is {by} s {direction} that of {}; requests are signed with the store's time: set one of the clocks",
-            self.settings.endpoint
-        );
-        self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(note);
-        true
+    /// Reads a short object; `None` if there is none. A longer one than `limit_bytes` is an error.
+    pub fn get(&self, key: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>, ObjectError> {
+        plain::get(self.bucket.wire(), key, limit_bytes)
     }
 
-    /// The request, for messages; without the query, which holds the signature.
-    pub(super) fn what(&self, call: &Call<'_>) -> String {
-        let bucket = &self.address.bucket;
-        match call.key {
-            Some(key) => format!("{} s3://{bucket}/{}", call.operation, shown::text(key)),
-            None => format!("{} s3://{bucket}", call.operation),
-        }
+    /// Reads a range, which must lie within the object.
+    pub fn get_range(&self, key: &str, range: &Range<u64>) -> Result<Vec<u8>, ObjectError> {
+        plain::get_range(self.bucket.wire(), key, range, None)
     }
 
-    pub(super) fn not_understood(&self, call: &Call<'_>, why: impl Into<String>) -> ObjectError {
-        ObjectError::NotUnderstood { what: self.what(call), why: why.into() }
+    /// As [`Self::get_range`]; an error if the object has another ETag by now.
+    pub fn get_range_of(&self, key: &str, range: &Range<u64>, etag: &str) -> Result<Vec<u8>, ObjectError> {
+        plain::get_range(self.bucket.wire(), key, range, Some(etag))
     }
 
-    fn no_answer(&self, call: &Call<'_>, why: &str) -> ObjectError {
-        let why = shown::text(&self.without_secrets(why));
-        ObjectError::NoAnswer { what: self.what(call), why, endpoint: self.settings.endpoint.clone() }
+    /// The facts of an object, and up to `most` of its first bytes, in one request; `None` if there is none.
+    pub fn get_first(&self, key: &str, most: u64) -> Result<Option<(Found, Vec<u8>)>, ObjectError> {
+        plain::get_first(self.bucket.wire(), key, most)
     }
 
-    fn without_secrets(&self, text: &str) -> String {
-        let credentials = &self.settings.credentials;
-        let text = credentials.secret.hide_in(text);
-        credentials.token.as_ref().map_or(text.clone(), |token| token.hide_in(&text))
+    /// Deletes an object, or one version of it; a missing one is no error.
+    pub fn delete(&self, key: &str, version: Option<&str>) -> Result<(), ObjectError> {
+        self.bucket.delete(key, version)
     }
-}
 
-/// Whether another attempt may succeed.
-fn may_pass(error: &ObjectError) -> bool {
-    match error {
-        ObjectError::Status { status, code, .. } => {
-            let names = ["InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "OperationAborted"];
-            // 501 says that the store never does it.
-            matches!(status, 429 | 500 | 502 | 503 | 504) || names.contains(&code.as_str()) || code == "BadDigest"
-        }
-        ObjectError::NoAnswer { .. } => true,
-        _ => false,
+    /// Whether any key begins with `prefix`.
+    pub fn has_any(&self, prefix: &str) -> Result<bool, ObjectError> {
+        Ok(!self.list_first(prefix, 1)?.is_empty())
     }
-}
 
-/// The last part of a message about the deadline.
-fn last_of(error: &ObjectError) -> String {
-    match error {
-        ObjectError::NoAnswer { why, .. } => why.clone(),
-        ObjectError::Status { status, code, message, .. } => format!("status {status} {code}{message}"),
-        other => other.to_string(),
+    /// The first keys that begin with `prefix`, at most `most` of them.
+    pub fn list_first(&self, prefix: &str, most: u32) -> Result<Vec<String>, ObjectError> {
+        self.bucket.list_first(prefix, most)
     }
-}
 
-fn limit_of(call: &Call<'_>) -> u64 {
-    MAX_ANSWER_BYTES.max(call.expected_bytes.saturating_add(1))
-}
+    /// All keys that begin with `prefix`. With `by_folder` those with a further slash are not listed: their prefixes up to
+    /// that slash are.
+    pub fn list(&self, prefix: &str, by_folder: bool) -> Result<ObjectListing, ObjectError> {
+        self.bucket.list(prefix, by_folder)
+    }
 
-/// The time in this header, in seconds.
-pub(super) fn time_of(headers: &HeaderMap, name: &str) -> Option<i64> {
-    Some(DateTime::parse_from_rfc2822(headers.get(name)?.to_str().ok()?).ok()?.timestamp())
-}
+    /// The parts that an upload may have; asked of the store once if that has a limit of its own.
+    pub fn part_limits(&self) -> Result<PartLimits, ObjectError> {
+        self.bucket.part_limits()
+    }
 
-/// Between half of a pause and all of it: hosts that failed together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0_u8; 1];
-    // Without a random byte the pause is half, which is as good.
-    let _ = getrandom(&mut byte, GetRandomFlags::empty());
-    pause / 2 + pause.mul_f64(f64::from(byte[0]) / 510.0)
-}
+    /// The highest number of a part if the store says it.
+    pub(crate) fn known_most_parts(&self) -> Result<Option<u32>, ObjectError> {
+        self.bucket.known_most_parts()
+    }
 
-fn signed_method(method: &Method) -> rusty_s3::Method {
-    match *method {
-        Method::HEAD => rusty_s3::Method::Head,
-        Method::PUT => rusty_s3::Method::Put,
-        Method::POST => rusty_s3::Method::Post,
-        Method::DELETE => rusty_s3::Method::Delete,
-        _ => rusty_s3::Method::Get,
+    /// Begins an upload, and returns its id. If the answer is lost, an upload may be left behind.
+    pub fn begin_upload(&self, key: &str) -> Result<String, ObjectError> {
+        self.bucket.begin_upload(key, None)
+    }
+
+    /// As [`Self::begin_upload`], of an object with a lock.
+    pub fn begin_upload_locked(&self, key: &str, lock: Option<&LockHeaders>) -> Result<String, ObjectError> {
+        self.bucket.begin_upload(key, lock)
+    }
+
+    /// Sends a part.
+    pub fn put_part(&self, key: &str, id: &str, number: u32, bytes: &[u8]) -> Result<Part, ObjectError> {
+        self.bucket.put_part(key, id, number, bytes)
+    }
+
+    /// Makes a part of a range of another object in the bucket; no byte of it passes this host. An error of status 412 if
+    /// that object has another ETag by now, in stores that heed the condition: ask for its ETag afterwards.
+    pub fn copy_part(
+        &self,
+        key: &str,
+        id: &str,
+        number: u32,
+        source: &CopySource<'_>,
+        range: &Range<u64>,
+    ) -> Result<Part, ObjectError> {
+        self.bucket.copy_part(key, id, number, source, range)
+    }
+
+    /// Completes an upload. With `only_new` the store is asked to refuse to replace an object.
+    ///
+    /// The request is not repeated: after a lost answer, look whether the object is there with its length.
+    pub fn complete_upload(&self, key: &str, id: &str, parts: &[Part], only_new: bool) -> Result<Written, ObjectError> {
+        self.bucket.complete_upload(key, id, parts, only_new)
+    }
+
+    /// Aborts an upload; a missing one is no error. Parts that are on their way may still arrive: see [`Self::has_parts`].
+    pub fn abort_upload(&self, key: &str, id: &str) -> Result<(), ObjectError> {
+        self.bucket.abort_upload(key, id)
+    }
+
+    /// Whether an upload still holds parts.
+    pub fn has_parts(&self, key: &str, id: &str) -> Result<bool, ObjectError> {
+        self.bucket.has_parts(key, id)
+    }
+
+    /// The uploads under way of keys that begin with `prefix`: each with its key and its id.
+    pub fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, ObjectError> {
+        self.bucket.uploads(prefix)
+    }
+
+    /// The versions and markers of all keys that begin with `prefix`.
+    pub fn object_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, ObjectError> {
+        self.bucket.object_versions(prefix)
+    }
+
+    /// Whether the bucket keeps versions: `Enabled`, `Suspended`, or `None` if it never did.
+    pub fn versioning(&self) -> Result<Option<String>, ObjectError> {
+        self.bucket.versioning()
+    }
+
+    /// Why no bucket of this API has an object lock; `None` if one may have it.
+    pub fn why_no_lock(&self) -> Option<&'static str> {
+        self.bucket.why_no_lock()
+    }
+
+    /// Whether the bucket was made with object lock.
+    pub fn has_object_lock(&self) -> Result<bool, ObjectError> {
+        self.bucket.has_object_lock()
+    }
+
+    /// The retention of an object's version: its mode, and until when. `None` if it has none.
+    pub fn retention(&self, key: &str, version: Option<&str>) -> Result<Option<(String, String)>, ObjectError> {
+        self.bucket.retention(key, version)
+    }
+
+    /// Sets the retention of a version. To end a lock earlier, credentials need a right of their own, and a store of its own
+    /// to heed it.
+    pub fn set_retention(&self, key: &str, version: Option<&str>, lock: &LockHeaders) -> Result<(), ObjectError> {
+        self.bucket.set_retention(key, version, lock)
+    }
+
+    /// Whether a rule of the bucket ends uploads that were not completed; `None` if the API has no such rules.
+    pub fn ends_uploads(&self) -> Result<Option<bool>, ObjectError> {
+        self.bucket.ends_uploads()
     }
 }

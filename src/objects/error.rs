@@ -10,12 +10,18 @@ use crate::shown;
 #[non_exhaustive]
 pub enum ObjectError {
     /// An address is wrong.
-    #[error("{}: {what}; write s3://BUCKET/PREFIX", shown::text(text))]
+    #[error("{}: {what}; write s3://BUCKET/PREFIX or swift://CONTAINER/PREFIX", shown::text(text))]
     Address {
         /// The address as written.
         text: String,
         /// What is wrong.
         what: String,
+    },
+    /// This build reaches no such stores.
+    #[error("{address}: this build has no client for it: use one with the cargo features `s3` and `swift`")]
+    NoClient {
+        /// The address.
+        address: String,
     },
     /// Nothing says where the store is.
     #[error(
@@ -88,7 +94,7 @@ pub enum ObjectError {
         limit_bytes: u64,
     },
     /// An answer is not what the API's documentation says.
-    #[error("{what}: the answer is not understood: {why}; is it an S3 API, and not a proxy's page?")]
+    #[error("{what}: the answer is not understood: {why}; is it an object store, and not a proxy's page?")]
     NotUnderstood {
         /// The request.
         what: String,
@@ -131,21 +137,5 @@ impl ObjectError {
             Self::Status { status, .. } => matches!(status, 429 | 500..=599),
             _ => false,
         }
-    }
-}
-
-/// What to do about an error.
-pub(super) fn hint(status: u16, code: &str) -> &'static str {
-    match (status, code) {
-        (_, "NoSuchBucket") => "; create the bucket: volbak never does",
-        (_, "SignatureDoesNotMatch") => "; the secret key is wrong, or the region or the path style in [store]",
-        (_, "InvalidAccessKeyId") => "; the store does not know the access key",
-        (_, "RequestTimeTooSkewed") => "; check the clocks of this host and of the store",
-        (300..=399, _) => "; the server redirects, and redirects are not followed: correct `endpoint` and `region`",
-        (401 | 403, _) => "; the credentials lack this right, or an object lock holds the object",
-        (429 | 503, _) => "; the store limits the rate: try again later",
-        (501, _) => "; the store does not implement it",
-        (500..=599, _) => "; look in the store's log",
-        _ => "",
     }
 }

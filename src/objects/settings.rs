@@ -66,7 +66,14 @@ pub struct ObjectSettings {
     pub doubts: Vec<String>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) proxy: Option<String>,
-    pub(super) credentials: Credentials,
+    pub(super) login: Login,
+}
+
+/// Who uses the store.
+#[derive(Clone, Debug)]
+pub(super) enum Login {
+    /// With the keys of an S3 API.
+    S3(Credentials),
 }
 
 /// An access key and its secret.
@@ -124,7 +131,7 @@ impl ObjectSettings {
             doubts,
             ca_file,
             proxy: sources.proxy.clone(),
-            credentials,
+            login: Login::S3(credentials),
         })
     }
 }
@@ -220,10 +227,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::{ObjectError, ObjectSettings, ObjectSources};
+    use super::{Credentials, Login, ObjectError, ObjectSettings, ObjectSources};
     use crate::http::files::FileError;
 
     const SECRET: &str = "geheim-4711";
+
+    fn keys(settings: &ObjectSettings) -> &Credentials {
+        let Login::S3(credentials) = &settings.login;
+        credentials
+    }
 
     fn sources(pairs: &[(&str, &str)]) -> ObjectSources {
         let environment = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -264,7 +276,7 @@ mod tests {
             ObjectSettings::find(&sources(&[("HOME", home.path().to_str().unwrap()), ("AWS_PROFILE", "night")]));
         let found = found.unwrap();
         assert_eq!((found.region.as_str(), found.endpoint.as_str()), ("r-1", "http://s3.example.com"));
-        assert!(found.credentials.token.is_some());
+        assert!(keys(&found).token.is_some());
         // Everyone can read the secret, and the address is not encrypted.
         assert_eq!(found.doubts.len(), 2, "{:?}", found.doubts);
     }
@@ -283,7 +295,7 @@ mod tests {
             file(&path, &format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {SECRET}\n"), 0o600);
             ObjectSettings::find(&from)
         };
-        assert_eq!(from("MINE").unwrap().credentials.key, "MINE");
+        assert_eq!(keys(&from("MINE").unwrap()).key, "MINE");
         let error = from("MI NE").unwrap_err();
         assert!(matches!(error, ObjectError::Settings { .. }) && !error.to_string().contains("MI NE"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();

@@ -123,7 +123,7 @@ fn what_is_not_the_same_twice_is_sent_once() {
 #[test]
 fn an_error_in_an_answer_of_200_is_a_failure() {
     let server = answering(|_| error(200, "AccessDenied"));
-    let part = Part { number: 1, etag: "e".to_owned() };
+    let part = Part { number: 1, etag: "e".to_owned(), len: 5 };
     let (began, client) = (Instant::now(), client(&server));
     for found in [
         refused(began, client.complete_upload("host/a", "id", &[part], false)),

@@ -152,7 +152,7 @@ impl<'a> Probe<'a> {
     fn damaged_upload(&mut self) -> Result<(), ObjectError> {
         let key = self.key("damaged");
         let other = tries::md5_of(b"something else");
-        let checks = match tried(self.client.put_with(&key, &self.content, &[("content-md5", other)]))? {
+        let checks = match tried(self.client.put_with_md5(&key, &self.content, other))? {
             Tried::Done(written) => {
                 self.note(&key, &written);
                 false
@@ -219,8 +219,13 @@ impl<'a> Probe<'a> {
 
     fn lock(&mut self) -> Result<(), ObjectError> {
         let key = self.key("locked");
-        let headers = tries::lock_headers(self.now);
-        let (locks, what) = match tried(self.client.put_with(&key, &self.content, &headers))? {
+        if let Some(why) = self.client.why_no_lock() {
+            self.abilities.locks = Some(false);
+            self.add("lock", Answer::Good, format!("no object lock: {why}"));
+            return Ok(());
+        }
+        let lock = tries::lock(self.now);
+        let (locks, what) = match tried(self.client.put_locked(&key, &self.content, &lock))? {
             Tried::Refused(refusal) => (false, format!("no object lock: {}", refusal.what)),
             Tried::Odd(why) => (false, format!("no object lock: {why}")),
             Tried::Done(written) => {
@@ -259,7 +264,7 @@ impl<'a> Probe<'a> {
 
     fn rule(&mut self) -> Result<(), ObjectError> {
         let ends = match tried(self.client.ends_uploads())? {
-            Tried::Done(ends) => Some(ends),
+            Tried::Done(ends) => ends,
             Tried::Refused(_) | Tried::Odd(_) => None,
         };
         self.abilities.ends_uploads = ends;

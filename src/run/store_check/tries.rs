@@ -1,12 +1,10 @@
 //! What the checks have in common: answers that say no, unique names, content.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use md5::{Digest, Md5};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::objects::ObjectError;
+use crate::objects::{LockHeaders, ObjectError};
 use crate::shown;
 
 /// How long the probe of the lock is locked.
@@ -89,17 +87,13 @@ pub(super) fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn md5_of(bytes: &[u8]) -> String {
-    STANDARD.encode(Md5::digest(bytes))
+pub(super) fn md5_of(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
 }
 
 /// A lock that ends soon.
-pub(super) fn lock_headers(now: DateTime<Utc>) -> [(&'static str, String); 2] {
-    let until = now + TimeDelta::seconds(LOCK_SECONDS);
-    [
-        ("x-amz-object-lock-mode", "GOVERNANCE".to_owned()),
-        ("x-amz-object-lock-retain-until-date", until.to_rfc3339_opts(SecondsFormat::Secs, true)),
-    ]
+pub(super) fn lock(now: DateTime<Utc>) -> LockHeaders {
+    LockHeaders { mode: "GOVERNANCE", until: now + TimeDelta::seconds(LOCK_SECONDS) }
 }
 
 /// A moment soon, in whole seconds.

@@ -25,7 +25,12 @@ impl Probe<'_> {
             return Ok(());
         };
         let accepts = |number| Ok(matches!(tried(self.client.put_part(&key, &id, number, b"x"))?, Tried::Done(_)));
-        let most = tries::highest(USUAL_MOST_PARTS, LEAST_MOST_PARTS, accepts);
+        let most = match self.client.known_most_parts() {
+            // One part is sent in any case: the store may refuse it for another reason.
+            Ok(Some(known)) => accepts(1).map(|is_accepted| if is_accepted { known } else { 0 }),
+            Ok(None) => tries::highest(USUAL_MOST_PARTS, LEAST_MOST_PARTS, accepts),
+            Err(error) => Err(error),
+        };
         self.client.abort_upload(&key, &id)?;
         let most = most?;
         let is_gone = !self.client.has_parts(&key, &id)?;

@@ -81,7 +81,7 @@ fn read(client: &ObjectClient, key: &str) -> Result<Option<Note>, ObjectError> {
 }
 
 fn write(client: &ObjectClient, key: &str, note: &Note) -> Result<(), ObjectError> {
-    client.put(key, &serde_json::to_vec(note).unwrap_or_default(), false).map(drop)
+    client.put_for(key, &serde_json::to_vec(note).unwrap_or_default(), LEASE.to_std().unwrap_or_default()).map(drop)
 }
 
 /// Renews the lease until it is dropped.

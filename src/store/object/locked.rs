@@ -13,6 +13,9 @@ impl ObjectStore {
     pub(super) fn begin_lock(&self, stem: &str, lock: LockedRecord) -> Result<(), StoreError> {
         if self.locks.is_there.get().is_none() {
             let no_lock = |why: String| StoreError::NoLock { path: self.path.clone(), why };
+            if let Some(why) = self.client.why_no_lock() {
+                return Err(no_lock(why.to_owned()));
+            }
             match self.client.has_object_lock() {
                 Ok(true) => {}
                 Ok(false) => return Err(no_lock("the bucket was made without object lock".to_owned())),

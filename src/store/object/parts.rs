@@ -9,20 +9,20 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::archive::members::OpenPart;
 use crate::manifest::ObjectRecord;
-use crate::objects::{CopySource, Found, LockHeaders, ObjectClient, Part, Written};
+use crate::objects::{CopySource, Found, LockHeaders, ObjectClient, Part, PartLimits, Written};
 use crate::outside::StoredObject;
 
 /// Parts on their way while the next one is filled.
 const IN_FLIGHT: usize = 2;
-/// The most parts that every store takes (Swift).
-const MOST_PARTS: u32 = 1000;
+/// What is expected of a store until its own limits are known: what every one allows.
+const USUAL: PartLimits = PartLimits { most: 1000, least_bytes: 5 << 20 };
 /// Lengths of parts, each for a quarter of them: nobody knows how long an archive will be, and memory grows only with
-/// it. Together they are 166 GiB.
+/// it. A thousand of them are 166 GiB.
 const PART_BYTES: [usize; 4] = [8 << 20, 32 << 20, 128 << 20, 512 << 20];
 
-/// The fewest bytes of a part beside a copy, for each quarter. The first is what the S3 API asks for; with the others the
-/// parts that an archive needs stay few, however often copies and fresh data alternate.
-const LEAST_BYTES: [u64; 4] = [5 << 20, 32 << 20, 128 << 20, 512 << 20];
+/// The fewest bytes of a part beside a copy, for each quarter but the first, which has the store's own limit: so the parts
+/// that an archive needs stay few, however often copies and fresh data alternate.
+const LEAST_BYTES: [u64; 4] = [0, 32 << 20, 128 << 20, 512 << 20];
 /// The longest copy of a part, for each quarter. The S3 API allows 5 GiB.
 const COPY_BYTES: [u64; 4] = [2 << 30, 2 << 30, 5 << 30, 5 << 30];
 
@@ -32,6 +32,8 @@ pub(super) struct Parts {
     client: Arc<ObjectClient>,
     key: String,
     lock: Option<LockHeaders>,
+    /// `None` until the first part is sent.
+    limits: Option<PartLimits>,
     /// `None` while all bytes are in memory.
     upload: Option<String>,
     done: Vec<Part>,
@@ -62,6 +64,7 @@ impl Parts {
             client,
             key,
             lock,
+            limits: None,
             upload: None,
             done: Vec::new(),
             running: VecDeque::new(),
@@ -93,8 +96,8 @@ impl Parts {
         self.is_settled = false;
         self.send_copies(0)?;
         while !bytes.is_empty() {
-            let part_bytes = part_bytes(self.number()).ok_or_else(too_many)?;
-            let held_back = if self.holds_back { least_bytes(self.number() + 1) } else { 0 };
+            let part_bytes = self.part_bytes(self.number())?;
+            let held_back = if self.holds_back { self.least_bytes(self.number() + 1) } else { 0 };
             let most = part_bytes + usize::try_from(held_back).unwrap_or(0);
             let (now, later) = bytes.split_at(bytes.len().min(most - self.tail.len()));
             self.tail.extend_from_slice(now);
@@ -111,7 +114,7 @@ impl Parts {
     /// What is filled now. From now on parts are cut so that a copy may follow at any time but soon after another one.
     pub(super) fn open_part(&mut self) -> OpenPart {
         self.holds_back = true;
-        OpenPart { bytes: self.tail.len() as u64, least_bytes: least_bytes(self.number() + 1) }
+        OpenPart { bytes: self.tail.len() as u64, least_bytes: self.least_bytes(self.number() + 1) }
     }
 
     /// Appends a range of an object of the same store.
@@ -135,13 +138,13 @@ impl Parts {
             }
         }
         // The store copies while the walk goes on. What stays is long enough to be a part.
-        self.send_copies(copy_bytes(self.number()))
+        self.send_copies(self.copy_bytes())
     }
 
     /// Lets the store copy what was asked for, but for the last `but` bytes and less than as many again.
     fn send_copies(&mut self, but: u64) -> io::Result<()> {
         while let Some((source, range)) = self.source.clone().zip(self.copying.clone()) {
-            let (len, most) = (range.end - range.start, copy_bytes(self.number()));
+            let (len, most) = (range.end - range.start, self.copy_bytes());
             if but > 0 && len < most.saturating_add(but) {
                 return Ok(());
             }
@@ -171,6 +174,21 @@ impl Parts {
         u32::try_from(self.done.len() + self.running.len()).unwrap_or(u32::MAX).saturating_add(1)
     }
 
+    /// The length of a part; an error beyond the last.
+    fn part_bytes(&self, number: u32) -> io::Result<usize> {
+        let limits = self.limits.unwrap_or(USUAL);
+        part_bytes(number, limits).ok_or_else(|| too_many(limits))
+    }
+
+    fn least_bytes(&self, number: u32) -> u64 {
+        let limits = self.limits.unwrap_or(USUAL);
+        LEAST_BYTES[quarter(number, limits)].max(limits.least_bytes)
+    }
+
+    fn copy_bytes(&self) -> u64 {
+        COPY_BYTES[quarter(self.number(), self.limits.unwrap_or(USUAL))]
+    }
+
     fn send(&mut self) -> io::Result<()> {
         let bytes = std::mem::take(&mut self.tail);
         self.begin(bytes.len() as u64, move |client, key, id, number| {
@@ -185,7 +203,10 @@ impl Parts {
         make: impl FnOnce(&ObjectClient, &str, &str, u32) -> io::Result<Part> + Send + 'static,
     ) -> io::Result<()> {
         let number = self.number();
-        part_bytes(number).ok_or_else(too_many)?;
+        if self.limits.is_none() {
+            self.limits = Some(self.client.part_limits().map_err(io::Error::other)?);
+        }
+        self.part_bytes(number)?;
         let id = if let Some(id) = &self.upload {
             id.clone()
         } else {
@@ -307,8 +328,9 @@ fn changed(source: &StoredObject, why: String) -> io::Error {
     io::Error::new(io::ErrorKind::StaleNetworkFileHandle, SourceChanged { key, why })
 }
 
-fn too_many() -> io::Error {
-    let what = "the archive has more than 166 GiB, which is the most in 1000 parts";
+fn too_many(limits: PartLimits) -> io::Error {
+    let gibibytes = (1..=limits.most).filter_map(|number| part_bytes(number, limits)).sum::<usize>() >> 30;
+    let what = format!("the archive has more than {gibibytes} GiB, which is the most in {} parts", limits.most);
     io::Error::new(io::ErrorKind::FileTooLarge, what)
 }
 
@@ -318,31 +340,28 @@ pub(super) fn store_of(client: &ObjectClient) -> String {
 }
 
 /// The quarter of all parts that a part lies in.
-fn quarter(number: u32) -> usize {
-    usize::try_from(number.saturating_sub(1) / (MOST_PARTS / 4)).unwrap_or(usize::MAX).min(PART_BYTES.len() - 1)
-}
-
-fn least_bytes(number: u32) -> u64 {
-    LEAST_BYTES[quarter(number)]
-}
-
-fn copy_bytes(number: u32) -> u64 {
-    COPY_BYTES[quarter(number)]
+fn quarter(number: u32, limits: PartLimits) -> usize {
+    let quarter = number.saturating_sub(1) / (limits.most / 4).max(1);
+    usize::try_from(quarter).unwrap_or(usize::MAX).min(PART_BYTES.len() - 1)
 }
 
 /// The length of a part; `None` beyond the last.
-fn part_bytes(number: u32) -> Option<usize> {
-    (number <= MOST_PARTS).then(|| PART_BYTES[quarter(number)])
+fn part_bytes(number: u32, limits: PartLimits) -> Option<usize> {
+    (number <= limits.most).then(|| PART_BYTES[quarter(number, limits)])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::part_bytes;
+    use super::{PartLimits, USUAL, part_bytes, too_many};
 
     #[test]
     fn a_thousand_parts_hold_166_gib_and_500_mib_need_little_memory() {
-        let all: u64 = (1..=1000).map(|number| part_bytes(number).unwrap() as u64).sum();
+        let all: u64 = (1..=1000).map(|number| part_bytes(number, USUAL).unwrap() as u64).sum();
         assert_eq!(all >> 30, 166);
-        assert_eq!((part_bytes(1001), part_bytes(63)), (None, Some(8 << 20)));
+        assert_eq!((part_bytes(1001, USUAL), part_bytes(63, USUAL)), (None, Some(8 << 20)));
+        assert!(too_many(USUAL).to_string().contains("166 GiB, which is the most in 1000 parts"));
+        let few = PartLimits { most: 100, ..USUAL };
+        assert_eq!((part_bytes(101, few), part_bytes(26, few)), (None, Some(32 << 20)));
+        assert!(too_many(few).to_string().contains("16 GiB, which is the most in 100 parts"));
     }
 }

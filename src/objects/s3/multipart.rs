@@ -5,68 +5,52 @@ use std::ops::Range;
 
 use ureq::http::Method;
 
+use super::S3;
 use super::answers::{children, needed, text_of, understood};
-use super::bucket::LockHeaders;
-use super::call::{Call, Repeat};
-use super::calls::{Written, etag, text};
-use super::client::ObjectClient;
-use super::error::ObjectError;
-use super::pages::Pages;
+use super::keeping::locked;
+use super::pages::{Pages, by_two_markers};
+use crate::objects::bucket::Uploads;
+use crate::objects::call::{Call, Repeat};
+use crate::objects::error::ObjectError;
+use crate::objects::facts::{CopySource, LockHeaders, Part, PartLimits, Written};
+use crate::objects::path::encoded;
+use crate::objects::plain::{etag, version};
 
-/// A part that the store has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its number, from 1 on.
-    pub number: u32,
-    /// Its ETag without quotes.
-    pub etag: String,
-}
-
-/// The object that a part is copied from.
-#[derive(Clone, Copy, Debug)]
-pub struct CopySource<'a> {
-    /// Its key in the same bucket.
-    pub key: &'a str,
-    /// Its ETag without quotes.
-    pub etag: &'a str,
-}
-
-impl ObjectClient {
-    /// Begins an upload, and returns its id. If the answer is lost, an upload may be left behind.
-    pub fn begin_upload(&self, key: &str) -> Result<String, ObjectError> {
-        self.begin_upload_locked(key, None)
+impl Uploads for S3 {
+    fn part_limits(&self) -> Result<PartLimits, ObjectError> {
+        // The most that every store takes is Swift's number. Others are 10,000.
+        Ok(PartLimits { most: 1000, least_bytes: 5 << 20 })
     }
 
-    /// As [`Self::begin_upload`], of an object with a lock.
-    pub fn begin_upload_locked(&self, key: &str, lock: Option<&LockHeaders>) -> Result<String, ObjectError> {
+    fn begin_upload(&self, key: &str, lock: Option<&LockHeaders>) -> Result<String, ObjectError> {
         let call = Call::new("CreateMultipartUpload", Method::POST, Some(key)).query("uploads", "");
-        let call = lock.map_or(call.clone(), |lock| lock.on(call));
-        let answer = self.send(&call)?;
+        let call = lock.map_or(call.clone(), |lock| locked(call, lock));
+        let answer = self.wire.send(&call)?;
         let id = understood(&answer.body, "InitiateMultipartUploadResult", |root| needed(root, "UploadId"));
-        let id = id.map_err(|why| self.not_understood(&call, why))?;
+        let id = id.map_err(|why| self.wire.not_understood(&call, why))?;
         if id.is_empty() {
-            return Err(self.not_understood(&call, "the UploadId is empty"));
+            return Err(self.wire.not_understood(&call, "the UploadId is empty"));
         }
         Ok(id)
     }
 
     /// Sends a part.
-    pub fn put_part(&self, key: &str, id: &str, number: u32, bytes: &[u8]) -> Result<Part, ObjectError> {
+    fn put_part(&self, key: &str, id: &str, number: u32, bytes: &[u8]) -> Result<Part, ObjectError> {
         let call = Call::new("UploadPart", Method::PUT, Some(key))
             .query("partNumber", number.to_string())
             .query("uploadId", id)
             .body(bytes);
-        let answer = self.send(&call)?;
+        let answer = self.wire.send(&call)?;
         let etag = etag(&answer.headers);
         if etag.is_empty() {
-            return Err(self.not_understood(&call, "it has no ETag"));
+            return Err(self.wire.not_understood(&call, "it has no ETag"));
         }
-        Ok(Part { number, etag })
+        Ok(Part { number, etag, len: bytes.len() as u64 })
     }
 
     /// Makes a part of a range of another object in the bucket; no byte of it passes this host. An error of status 412 if
     /// that object has another ETag by now, in stores that heed the condition: ask for its ETag afterwards.
-    pub fn copy_part(
+    fn copy_part(
         &self,
         key: &str,
         id: &str,
@@ -78,21 +62,21 @@ impl ObjectClient {
         let call = Call::new("UploadPartCopy", Method::PUT, Some(key))
             .query("partNumber", number.to_string())
             .query("uploadId", id)
-            .header("x-amz-copy-source", format!("/{}/{}", self.address().bucket, encoded(from)))
+            .header("x-amz-copy-source", format!("/{}/{}", self.wire.address().bucket, encoded(from)))
             .header("x-amz-copy-source-range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         // Swift compares the condition with another ETag than it shows, if the object was an upload in parts.
         let call = if etag.contains('-') { call } else { call.header("x-amz-copy-source-if-match", etag) };
         let call = Call { copied_bytes: range.end.saturating_sub(range.start), ..call };
-        let answer = self.send(&call)?;
+        let answer = self.wire.send(&call)?;
         let etag = understood(&answer.body, "CopyPartResult", |root| needed(root, "ETag"));
-        let etag = etag.map_err(|why| self.not_understood(&call, why))?.trim_matches('"').to_owned();
-        Ok(Part { number, etag })
+        let etag = etag.map_err(|why| self.wire.not_understood(&call, why))?.trim_matches('"').to_owned();
+        Ok(Part { number, etag, len: range.end.saturating_sub(range.start) })
     }
 
     /// Completes an upload. With `only_new` the store is asked to refuse to replace an object.
     ///
     /// The request is not repeated: after a lost answer, look whether the object is there with its length.
-    pub fn complete_upload(&self, key: &str, id: &str, parts: &[Part], only_new: bool) -> Result<Written, ObjectError> {
+    fn complete_upload(&self, key: &str, id: &str, parts: &[Part], only_new: bool) -> Result<Written, ObjectError> {
         let mut body = String::from("<CompleteMultipartUpload>");
         for part in parts {
             let (number, etag) = (part.number, escaped(&part.etag));
@@ -104,39 +88,38 @@ impl ObjectClient {
         if only_new {
             call = call.header("if-none-match", "*");
         }
-        let answer = self.send(&call)?;
+        let answer = self.wire.send(&call)?;
         let etag = understood(&answer.body, "CompleteMultipartUploadResult", |root| {
             Ok(text_of(root, "ETag").unwrap_or_default().trim_matches('"').to_owned())
         });
-        let etag = etag.map_err(|why| self.not_understood(&call, why))?;
-        let version = text(&answer.headers, "x-amz-version-id").filter(|version| *version != "null");
-        Ok(Written { etag, version: version.map(str::to_owned) })
+        let etag = etag.map_err(|why| self.wire.not_understood(&call, why))?;
+        Ok(Written { etag, version: version(&self.wire, &answer.headers) })
     }
 
     /// Aborts an upload; a missing one is no error. Parts that are on their way may still arrive: see [`Self::has_parts`].
-    pub fn abort_upload(&self, key: &str, id: &str) -> Result<(), ObjectError> {
+    fn abort_upload(&self, key: &str, id: &str) -> Result<(), ObjectError> {
         let call = Call::new("AbortMultipartUpload", Method::DELETE, Some(key)).query("uploadId", id);
-        match self.send(&call) {
+        match self.wire.send(&call) {
             Err(error) if error.code() == Some("NoSuchUpload") => Ok(()),
             other => other.map(drop),
         }
     }
 
     /// Whether an upload still holds parts.
-    pub fn has_parts(&self, key: &str, id: &str) -> Result<bool, ObjectError> {
+    fn has_parts(&self, key: &str, id: &str) -> Result<bool, ObjectError> {
         let call = Call::new("ListParts", Method::GET, Some(key)).query("uploadId", id);
-        match self.send(&call) {
+        match self.wire.send(&call) {
             Err(error) if error.code() == Some("NoSuchUpload") || error.status() == Some(404) => Ok(false),
             Err(error) => Err(error),
             Ok(answer) => {
                 understood(&answer.body, "ListPartsResult", |root| Ok(children(root, "Part").next().is_some()))
-                    .map_err(|why| self.not_understood(&call, why))
+                    .map_err(|why| self.wire.not_understood(&call, why))
             }
         }
     }
 
     /// The uploads under way of keys that begin with `prefix`: each with its key and its id.
-    pub fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, ObjectError> {
+    fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, ObjectError> {
         let pages = Pages {
             name: "ListMultipartUploads",
             asked: "uploads",
@@ -145,7 +128,7 @@ impl ObjectClient {
             next_id: "NextUploadIdMarker",
         };
         let mut all = BTreeSet::new();
-        self.by_two_markers(&pages, prefix, |root| {
+        by_two_markers(&self.wire, &pages, prefix, |root| {
             let before = all.len();
             for upload in children(root, "Upload") {
                 let key = needed(upload, "Key")?;
@@ -158,19 +141,6 @@ impl ObjectClient {
         })?;
         Ok(all.into_iter().collect())
     }
-}
-
-/// A key in a header: all but unreserved characters and slashes as `%XX` (RFC 3986, 2.3).
-fn encoded(key: &str) -> String {
-    let mut text = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
 
 /// An ETag came in an answer, and goes into XML.

@@ -4,63 +4,38 @@ use std::borrow::Cow;
 
 use ureq::http::Method;
 
+use super::S3;
 use super::answers::{children, needed, text_of, understood};
-use super::call::Call;
-use super::calls::is_cold;
-use super::client::ObjectClient;
-use super::error::ObjectError;
+use crate::objects::bucket::Lists;
+use crate::objects::call::Call;
+use crate::objects::error::ObjectError;
+use crate::objects::facts::{ListedObject, ObjectListing};
+use crate::objects::plain::is_cold;
 
 /// More pages than any honest store has below one prefix.
 const MOST_PAGES: usize = 20_000;
 const MOST_KEYS: usize = 2_000_000;
-
-/// What lies below a prefix.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ObjectListing {
-    /// The objects.
-    pub objects: Vec<ListedObject>,
-    /// With a delimiter: the prefixes that end in it.
-    pub prefixes: Vec<String>,
-}
-
-/// An object in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedObject {
-    /// Its key.
-    pub key: String,
-    /// Its length.
-    pub len: u64,
-    /// Its ETag without quotes; empty if the store does not list it.
-    pub etag: String,
-    /// Whether it has to be restored from an archive tier before it can be read or copied.
-    pub is_cold: bool,
-}
 
 struct Page {
     listing: ObjectListing,
     next: Option<String>,
 }
 
-impl ObjectClient {
-    /// Whether any key begins with `prefix`.
-    pub fn has_any(&self, prefix: &str) -> Result<bool, ObjectError> {
-        Ok(!self.list_first(prefix, 1)?.is_empty())
-    }
-
+impl Lists for S3 {
     /// The first keys that begin with `prefix`, at most `most` of them.
-    pub fn list_first(&self, prefix: &str, most: u32) -> Result<Vec<String>, ObjectError> {
+    fn list_first(&self, prefix: &str, most: u32) -> Result<Vec<String>, ObjectError> {
         let call = Call::new("ListObjectsV2", Method::GET, None)
             .query("list-type", "2")
             .query("encoding-type", "url")
             .query("max-keys", most.to_string())
             .query("prefix", prefix);
-        let page = page(&self.send(&call)?.body, prefix).map_err(|why| self.not_understood(&call, why))?;
+        let page = page(&self.wire.send(&call)?.body, prefix).map_err(|why| self.wire.not_understood(&call, why))?;
         Ok(page.listing.objects.into_iter().map(|object| object.key).collect())
     }
 
     /// All keys that begin with `prefix`. With `by_folder` those with a further slash are not listed: their prefixes up to
     /// that slash are.
-    pub fn list(&self, prefix: &str, by_folder: bool) -> Result<ObjectListing, ObjectError> {
+    fn list(&self, prefix: &str, by_folder: bool) -> Result<ObjectListing, ObjectError> {
         let mut all = ObjectListing::default();
         let mut next: Option<String> = None;
         for _ in 0..MOST_PAGES {
@@ -74,9 +49,9 @@ impl ObjectClient {
             if let Some(token) = &next {
                 call = call.query("continuation-token", token);
             }
-            let answer = self.send(&call)?;
-            let page = page(&answer.body, prefix).map_err(|why| self.not_understood(&call, why))?;
-            let endless = |why: &str| ObjectError::Endless { what: self.what(&call), why: why.to_owned() };
+            let answer = self.wire.send(&call)?;
+            let page = page(&answer.body, prefix).map_err(|why| self.wire.not_understood(&call, why))?;
+            let endless = |why: &str| ObjectError::Endless { what: self.wire.what(&call), why: why.to_owned() };
             let (before, has) = (all.objects.last().map(|object| object.key.clone()), &page.listing);
             let goes_on = has.objects.first().is_none_or(|first| before.is_none_or(|before| first.key > before));
             if !goes_on {
@@ -100,7 +75,7 @@ impl ObjectClient {
             }
         }
         Err(ObjectError::Endless {
-            what: format!("ListObjectsV2 s3://{}", self.address().bucket),
+            what: format!("ListObjectsV2 {}", self.wire.address().bucket_address()),
             why: "it has too many pages".to_owned(),
         })
     }

@@ -2,17 +2,11 @@
 
 use roxmltree::{Document, Node, ParsingOptions};
 
+use crate::objects::wire::Refusal;
 use crate::shown;
 
 /// Elements of an answer; a page of a list has about 10,000.
 const MOST_NODES: u32 = 200_000;
-
-/// What a store says of an error.
-#[derive(Debug, Default)]
-pub(super) struct Refusal {
-    pub(super) code: String,
-    pub(super) message: String,
-}
 
 /// Reads an answer whose root is `root` with `read`.
 pub(super) fn understood<T>(

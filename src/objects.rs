@@ -19,6 +19,8 @@ mod plain;
 mod profile;
 mod s3;
 mod settings;
+#[cfg(feature = "swift")]
+mod swift;
 mod wire;
 
 pub use address::{ObjectAddress, ObjectScheme};
@@ -29,3 +31,5 @@ pub use facts::{
 };
 pub use limits::Limits;
 pub use settings::{ObjectSettings, ObjectSources};
+#[cfg(feature = "swift")]
+pub use swift::SwiftSources;

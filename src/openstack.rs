@@ -6,6 +6,8 @@
 //!
 //! It is a seam: what it returns are its own types, and no module that reads volumes or writes archives knows it.
 
+#[cfg(feature = "swift")]
+mod access;
 mod actions;
 mod answers;
 mod catalogue;
@@ -18,6 +20,8 @@ mod settings;
 mod volumes;
 mod yaml;
 
+#[cfg(feature = "swift")]
+pub(crate) use access::object_store;
 pub use actions::Connector;
 pub use answers::{
     Attachment, ConnectionFacts, InstanceAction, NovaAttachment, Project, Server, Service, Volume, VolumeAttachment,

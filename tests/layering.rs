@@ -26,7 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http", &[]),
     // A seam: what reads volumes and writes archives does not know it.
     ("openstack", &["http"]),
-    ("objects", &["http"]),
+    // Swift's tokens come from Keystone.
+    ("objects", &["http", "openstack"]),
     ("cloud", &[]),
     ("layout", &["field"]),
     ("reader", &["entry", "field"]),

@@ -27,7 +27,7 @@ const LIBRARIES: [&str; 14] = [
 ];
 
 /// Cargo features, and whether this program has them.
-const FEATURES: [(&str, bool); 7] = [
+const FEATURES: [(&str, bool); 8] = [
     ("cli", cfg!(feature = "cli")),
     ("encryption", cfg!(feature = "encryption")),
     ("mail", cfg!(feature = "mail")),
@@ -35,6 +35,7 @@ const FEATURES: [(&str, bool); 7] = [
     ("notify", cfg!(feature = "notify")),
     ("openstack", cfg!(feature = "openstack")),
     ("s3", cfg!(feature = "s3")),
+    ("swift", cfg!(feature = "swift")),
 ];
 
 /// Whether these are the arguments: both options, in any order, and nothing else.

@@ -39,7 +39,7 @@ pub(crate) struct CopyArgs {
     /// All backups of these volumes
     #[arg(long)]
     all: bool,
-    /// The destination to copy to, an existing directory or s3://BUCKET/PREFIX [default: `to` of [copy] in the config]
+    /// The destination to copy to, an existing directory, s3://BUCKET/PREFIX or swift://CONTAINER/PREFIX [default: `to` of [copy] in the config]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     #[command(flatten)]

@@ -13,8 +13,9 @@ Examples:
   volbak store check                           the destination of the config
   volbak store check s3://backups/storage-1    another one
   volbak store check s3://backups/storage-1 --json
+  volbak store check swift://backups/storage-1
 The address and the credentials come from [store] in the config, from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and
-AWS_SECRET_ACCESS_KEY, or from ~/.aws. Exit status: 0 if all is well, 3 if something needs attention, 1 if backups cannot
+AWS_SECRET_ACCESS_KEY, or from ~/.aws; for Swift from clouds.yaml, OS_*, or ST_AUTH, ST_USER and ST_KEY. Exit status: 0 if all is well, 3 if something needs attention, 1 if backups cannot
 be kept there.";
 
 #[derive(Debug, Subcommand)]
@@ -26,7 +27,7 @@ pub(crate) enum StoreCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The destination, s3://BUCKET/PREFIX [default: that of the config]
+    /// The destination, s3://BUCKET/PREFIX or swift://CONTAINER/PREFIX [default: that of the config]
     #[arg(value_name = "DESTINATION")]
     destination: Option<String>,
     /// The config with [store] [default: /etc/volbak/volbak.toml, if it is there]

@@ -1,10 +1,11 @@
 //! The table `[copy]`: each run copies its backups to a second destination.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::kinds::{patterns, rate};
 use super::pattern::Pattern;
 use super::section::Section;
+use crate::store::is_in_object_store;
 
 /// The table `[copy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ impl Default for CopyTarget {
 
 pub(super) fn read(section: &Section<'_>, is_there: bool) -> CopyTarget {
     let usual = CopyTarget::default();
-    let right = "write an absolute path, like to = \"/mnt/second\", or s3://BUCKET/PREFIX";
-    let is_place = |text: &str| text.starts_with('/') || text.starts_with("s3://");
+    let right = "write an absolute path, like to = \"/mnt/second\", s3://BUCKET/PREFIX or swift://CONTAINER/PREFIX";
+    let is_place = |text: &str| text.starts_with('/') || is_in_object_store(Path::new(text));
     let to = section.parsed("to", right, |text| is_place(text).then(|| PathBuf::from(text)));
     if is_there && to.is_none() && !section.has("to") {
         let what = "[copy] does not say where to";

@@ -1,7 +1,7 @@
 //! The tables of the config: keys, types and ranges. Keys that are not set have the table's `Default`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::expect::Expectation;
@@ -22,6 +22,7 @@ use crate::archive::kind::{BackupMode, Compression};
 use crate::report::{CheckLevel, Style};
 use crate::shown;
 use crate::source::FreezeOptions;
+use crate::store::is_in_object_store;
 use crate::store::retention::Policy;
 
 /// Reads everything. Missing and invalid values read as defaults; the config is valid only without mistakes.
@@ -41,9 +42,9 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
     let table = |name: &'static str| Section::new(reading, name, top.table(name), true);
     let usual = Config::default();
 
-    let right = "write an absolute path, like backup_destination = \"/BACKUPS/EBS-VOL\", or s3://BUCKET/PREFIX";
+    let right = "write an absolute path, like backup_destination = \"/BACKUPS/EBS-VOL\", s3://BUCKET/PREFIX or swift://CONTAINER/PREFIX";
     let destination = top.parsed("backup_destination", right, |text| {
-        (text.starts_with('/') || text.starts_with("s3://")).then(|| PathBuf::from(text))
+        (text.starts_with('/') || is_in_object_store(Path::new(text))).then(|| PathBuf::from(text))
     });
     if destination.is_none() && top.place("backup_destination") == Location::Nowhere {
         reading.mistake(

@@ -14,6 +14,11 @@ pub(super) fn read(section: &Section<'_>) -> StoreOptions {
         ca_file: section.path("ca_file", "/etc/volbak/store-ca.pem"),
         credentials_file: section.path("credentials_file", "/etc/volbak/store-credentials"),
         profile: section.text("profile", "backup"),
+        cloud: section.text("cloud", "backup"),
+        clouds_file: section.path("clouds_file", "/etc/volbak/clouds.yaml"),
+        interface: section
+            .choice("interface", &[("public", "public"), ("internal", "internal"), ("admin", "admin")])
+            .map(str::to_owned),
         proxy: section.parsed("proxy", "write an address like \"http://proxy.example.com:3128\"", |text| {
             text.starts_with("http://").then(|| text.to_owned())
         }),

@@ -173,7 +173,7 @@ keep_last = -1
         wrong(text),
         [
             "line 1, column 22: `backup_destination` cannot be \"BACKUPS\"; write an absolute path, like \
-             backup_destination = \"/BACKUPS/EBS-VOL\", or s3://BUCKET/PREFIX",
+             backup_destination = \"/BACKUPS/EBS-VOL\", s3://BUCKET/PREFIX or swift://CONTAINER/PREFIX",
             "line 2, column 1: unknown key `backup_retention_days` in the top level; did you mean \
              `backups_retention_days`?",
             "line 3, column 26: `backups_retention_days` cannot be \"7\"; write a whole number from 1 to 36525, \

@@ -12,10 +12,25 @@ pub(super) enum Repeat {
     No,
 }
 
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// To the bucket.
+    Bucket,
+    /// To the container with the segments of Swift's large objects.
+    #[cfg(feature = "swift")]
+    Segments,
+    /// To what Swift says of itself.
+    #[cfg(feature = "swift")]
+    Info,
+}
+
 /// A request.
 #[derive(Clone, Debug)]
 pub(super) struct Call<'a> {
     pub(super) method: Method,
+    #[cfg_attr(not(feature = "swift"), allow(dead_code, reason = "there is one place alone"))]
+    pub(super) place: Place,
     /// `None` for the bucket itself.
     pub(super) key: Option<&'a str>,
     /// Sorted by name.
@@ -38,6 +53,7 @@ impl<'a> Call<'a> {
     pub(super) fn new(operation: &'static str, method: Method, key: Option<&'a str>) -> Self {
         Self {
             method,
+            place: Place::Bucket,
             key,
             query: Vec::new(),
             headers: Vec::new(),

@@ -11,6 +11,8 @@ use super::limits::Limits;
 use super::plain;
 use super::s3::S3;
 use super::settings::{Login, ObjectSettings};
+#[cfg(feature = "swift")]
+use super::swift::Swift;
 use crate::outside::Traffic;
 
 /// A client of one bucket. Threads may share it.
@@ -25,6 +27,8 @@ impl ObjectClient {
     pub fn new(address: ObjectAddress, settings: ObjectSettings, limits: Limits) -> Result<Self, ObjectError> {
         let bucket: Box<dyn Bucket> = match (address.scheme, &settings.login) {
             (ObjectScheme::S3, Login::S3(credentials)) => Box::new(S3::new(address, &settings, credentials, limits)?),
+            #[cfg(feature = "swift")]
+            (ObjectScheme::Swift, Login::Swift(login)) => Box::new(Swift::new(address, &settings, login, limits)?),
             _ => return Err(ObjectError::NoClient { address: address.to_string() }),
         };
         Ok(Self { settings, bucket })

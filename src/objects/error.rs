@@ -40,6 +40,21 @@ pub enum ObjectError {
         /// The files that were looked at.
         looked: String,
     },
+    /// Nothing says which Swift is meant, and as whom.
+    #[error(
+        "nothing says which Swift is meant: set `cloud` in [store] to a name from clouds.yaml, or OS_CLOUD, or OS_AUTH_URL \
+         and its companions; where there is no Keystone, ST_AUTH, ST_USER and ST_KEY; looked for clouds.yaml in {looked}"
+    )]
+    NoCloud {
+        /// The files that were looked for.
+        looked: String,
+    },
+    /// The log-in failed, and another one would, too.
+    #[error("the log-in to the object store: {why}")]
+    LogIn {
+        /// The cause.
+        why: String,
+    },
     /// A file of settings or of certificates.
     #[error(transparent)]
     File(#[from] FileError),
@@ -134,7 +149,7 @@ impl ObjectError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::NoAnswer { .. } | Self::Deadline { .. } => true,
-            Self::Status { status, .. } => matches!(status, 429 | 500..=599),
+            Self::Status { status, .. } => matches!(status, 429 | 498 | 500..=599),
             _ => false,
         }
     }

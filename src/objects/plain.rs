@@ -13,9 +13,12 @@ use super::wire::{Wire, time_of};
 /// Writes an object; an earlier one of this key is replaced, if the store lets it. With `only_new` the store is asked to
 /// refuse that, and the request is not repeated.
 pub(super) fn put(wire: &Wire, key: &str, bytes: &[u8], only_new: bool) -> Result<Written, ObjectError> {
+    written(wire, &put_call(key, bytes, only_new))
+}
+
+pub(super) fn put_call<'a>(key: &'a str, bytes: &'a [u8], only_new: bool) -> Call<'a> {
     let call = Call::new("PutObject", Method::PUT, Some(key)).body(bytes);
-    let call = if only_new { Call { repeat: Repeat::No, ..call.header("if-none-match", "*") } } else { call };
-    written(wire, &call)
+    if only_new { Call { repeat: Repeat::No, ..call.header("if-none-match", "*") } } else { call }
 }
 
 /// As [`put`], with an MD5 that may be wrong.

@@ -74,6 +74,9 @@ pub struct ObjectSettings {
 pub(super) enum Login {
     /// With the keys of an S3 API.
     S3(Credentials),
+    /// With a token of Swift.
+    #[cfg(feature = "swift")]
+    Swift(super::swift::login::SwiftLogin),
 }
 
 /// An access key and its secret.
@@ -146,7 +149,7 @@ fn endpoint_of(text: &str) -> Result<String, ObjectError> {
     }
 }
 
-fn is_local(endpoint: &str) -> bool {
+pub(super) fn is_local(endpoint: &str) -> bool {
     Url::parse(endpoint).ok().is_some_and(|url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")))
 }
 
@@ -233,8 +236,11 @@ mod tests {
     const SECRET: &str = "geheim-4711";
 
     fn keys(settings: &ObjectSettings) -> &Credentials {
-        let Login::S3(credentials) = &settings.login;
-        credentials
+        match &settings.login {
+            Login::S3(credentials) => credentials,
+            #[cfg(feature = "swift")]
+            Login::Swift(_) => panic!("keys of an S3 API were asked for"),
+        }
     }
 
     fn sources(pairs: &[(&str, &str)]) -> ObjectSources {

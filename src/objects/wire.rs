@@ -45,6 +45,16 @@ pub(super) trait Protocol: std::fmt::Debug + Send + Sync {
     /// The error that an answer holds; `None` if it is good.
     fn refusal(&self, call: &Call<'_>, answer: &Answer) -> Option<Refusal>;
 
+    /// What a message calls a request but for its key: the operation, and the bucket.
+    fn named(&self, call: &Call<'_>, bucket: String) -> String {
+        format!("{} {bucket}", call.operation)
+    }
+
+    /// The server that is asked, if that is not the one of the settings.
+    fn server(&self) -> Option<String> {
+        None
+    }
+
     /// What to do about an error.
     fn hint(&self, status: u16, code: &str) -> &'static str;
 
@@ -269,11 +279,8 @@ impl Wire {
 
     /// The request, for messages; without the query, which holds the signature.
     pub(super) fn what(&self, call: &Call<'_>) -> String {
-        let bucket = self.address.bucket_address();
-        match call.key {
-            Some(key) => format!("{} {bucket}/{}", call.operation, shown::text(key)),
-            None => format!("{} {bucket}", call.operation),
-        }
+        let named = self.protocol.named(call, self.address.bucket_address());
+        call.key.map_or(named.clone(), |key| format!("{named}/{}", shown::text(key)))
     }
 
     pub(super) fn not_understood(&self, call: &Call<'_>, why: impl Into<String>) -> ObjectError {
@@ -282,7 +289,11 @@ impl Wire {
 
     fn no_answer(&self, call: &Call<'_>, why: &str) -> ObjectError {
         let why = shown::text(&self.protocol.without_secrets(why));
-        ObjectError::NoAnswer { what: self.what(call), why, endpoint: self.endpoint.clone() }
+        ObjectError::NoAnswer {
+            what: self.what(call),
+            why,
+            endpoint: self.protocol.server().unwrap_or_else(|| self.endpoint.clone()),
+        }
     }
 }
 

@@ -22,6 +22,9 @@ pub(super) struct ServiceKind {
 pub(super) const BLOCK_STORAGE: ServiceKind =
     ServiceKind { name: "block-storage", kinds: &["block-storage", "volumev3", "block-store"], header: "volume" };
 pub(super) const COMPUTE: ServiceKind = ServiceKind { name: "compute", kinds: &["compute"], header: "compute" };
+#[cfg(feature = "swift")]
+pub(super) const OBJECT_STORE: ServiceKind =
+    ServiceKind { name: "object-store", kinds: &["object-store"], header: "object-store" };
 
 /// The address of a service.
 pub(super) fn endpoint(

@@ -66,7 +66,11 @@ impl std::fmt::Debug for CatalogService {
 impl Session {
     /// Logs in. The deadline begins now.
     pub fn open(settings: CloudSettings, limits: Limits) -> Result<Self, CloudError> {
-        let http = Http::new(settings.ca_file.as_deref())?;
+        Self::through(Http::new(settings.ca_file.as_deref())?, settings, limits)
+    }
+
+    /// As [`Self::open`]; requests go this way.
+    pub(super) fn through(http: Http, settings: CloudSettings, limits: Limits) -> Result<Self, CloudError> {
         let now = Instant::now();
         let session = Self {
             until: Cell::new(now.checked_add(limits.deadline).unwrap_or(now)),
@@ -128,6 +132,13 @@ impl Session {
         *self.catalogue.borrow_mut() = body.catalog;
         *self.roles.borrow_mut() = body.roles.into_iter().map(|role| role.name).collect();
         Ok(())
+    }
+
+    /// The token.
+    #[cfg(feature = "swift")]
+    pub(super) fn token(&self) -> Result<Secret, CloudError> {
+        let why = || CloudError::NotUnderstood { what: "the log-in".to_owned(), why: "it gave no token".to_owned() };
+        self.token.borrow().clone().ok_or_else(why)
     }
 
     /// The address of a service.

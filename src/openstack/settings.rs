@@ -154,6 +154,7 @@ impl CloudSettings {
                 ["block_storage_endpoint_override", "volume_endpoint_override", "volumev3_endpoint_override"],
             ),
             ("compute", ["compute_endpoint_override"; 3]),
+            ("object-store", ["object_store_endpoint_override"; 3]),
         ] {
             if let Some(url) = keys.iter().find_map(|key| given(key)) {
                 endpoints.insert(service.to_owned(), address(&url).map_err(wrong)?);
@@ -169,6 +170,19 @@ impl CloudSettings {
             login,
             endpoints,
         })
+    }
+}
+
+#[cfg(feature = "swift")]
+impl CloudSettings {
+    /// A file with the authorities that sign the servers' certificates.
+    pub(crate) fn ca_file(&self) -> Option<&std::path::Path> {
+        self.ca_file.as_deref()
+    }
+
+    /// Who logs in, for messages.
+    pub(crate) fn who(&self) -> String {
+        self.login.who()
     }
 }
 

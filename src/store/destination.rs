@@ -170,7 +170,8 @@ impl Destination {
 
 /// Whether a destination of this name is in an object store.
 pub fn is_in_object_store(root: &Path) -> bool {
-    root.as_os_str().as_encoded_bytes().starts_with(b"s3://")
+    let name = root.as_os_str().as_encoded_bytes();
+    name.starts_with(b"s3://") || name.starts_with(b"swift://")
 }
 
 fn made(parent: &dyn Store, name: &str) -> Result<Folder, StoreError> {

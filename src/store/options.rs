@@ -22,6 +22,12 @@ pub struct StoreOptions {
     pub credentials_file: Option<PathBuf>,
     /// The profile; `AWS_PROFILE`, or `default` if `None`.
     pub profile: Option<String>,
+    /// For `swift://`: the name of a cloud in clouds.yaml; `OS_CLOUD`, or the variables `OS_*`, if `None`.
+    pub cloud: Option<String>,
+    /// For `swift://`: the clouds.yaml; the usual places if `None`.
+    pub clouds_file: Option<PathBuf>,
+    /// For `swift://`: the interface of the catalogue; that of the cloud if `None`.
+    pub interface: Option<String>,
     /// The proxy; that of the environment if `None`.
     pub proxy: Option<String>,
     /// Bytes per second that are sent at most.
@@ -43,6 +49,9 @@ impl Default for StoreOptions {
             ca_file: None,
             credentials_file: None,
             profile: None,
+            cloud: None,
+            clouds_file: None,
+            interface: None,
             proxy: None,
             upload_rate_limit: None,
             cache_directory: PathBuf::from("/var/cache/volbak"),

@@ -25,7 +25,7 @@ impl Pair {
     fn new(place: Place, more: &str) -> Self {
         place.configure(more);
         let address = place.client.address();
-        let to = format!("s3://{}/second", address.bucket);
+        let to = format!("{}{}/second", address.scheme.text(), address.bucket);
         let address = ObjectAddress::parse(&to).unwrap();
         let client = ObjectClient::new(address, place.client.settings().clone(), Limits::default()).unwrap();
         let second = Place::new(client);

@@ -28,6 +28,8 @@ mod requirements;
 mod server;
 mod store;
 mod storing;
+#[cfg(feature = "swift")]
+mod swift;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 mod verbs;

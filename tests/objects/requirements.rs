@@ -21,6 +21,9 @@
 //! | a missing lifecycle rule is told | `a_missing_rule_for_dead_uploads_is_told` |
 //! | indexes are kept on the host for its user alone | `what_is_kept_on_the_host_is_for_its_user_alone` |
 //! | a lost cache of an encrypted host costs one full night | `tests/backup/encrypted.rs`: `later_nights_are_carried_without_a_key_until_the_recipients_change` |
+//! | no list decides that parts of an upload are dead (Swift) | real: `swift::an_upload_whose_note_stayed_keeps_its_segments` |
+//! | a removal takes the parts of an object, and of no other one (Swift) | `swift::a_large_object_goes_with_segments_of_its_own_alone`; real: `swift::a_removed_backup_goes_with_its_segments_alone` |
+//! | a token that ends is renewed (Swift) | `swift::a_refused_token_is_renewed_once`; real: `swift::tokens_that_end_in_the_middle_of_a_night_are_renewed` |
 //! | requests and bytes are printed | `requests_and_bytes_are_printed` |
 //! | nothing is carried from a cold storage class | `nothing_is_carried_from_a_cold_archive` |
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::Utc;
 use serde_json::Value;
 use sha1::{Digest, Sha1};
-use volbak::objects::{Limits, ObjectAddress, ObjectClient, ObjectSettings};
+use volbak::objects::{Limits, ObjectAddress, ObjectClient, ObjectScheme, ObjectSettings};
 
 use crate::client::{SECRET, sources};
 use crate::storing::Storing;
@@ -61,11 +61,14 @@ impl Place {
         let settings = self.client.settings();
         let named = if keys.exists() { format!("credentials_file = '{}'\n", keys.display()) } else { String::new() };
         // require_mount has its default: an object store is no mount.
+        // Swift's own settings are those of the environment.
+        let where_it_is = match self.client.address().scheme {
+            ObjectScheme::S3 => format!("endpoint = '{}'\nregion = '{}'\n", settings.endpoint, settings.region),
+            _ => String::new(),
+        };
         let config = format!(
-            "backup_destination = '{}'\nvolume_groups = ['vg0']\n{more}\n[store]\nendpoint = '{}'\nregion = '{}'\ncache_directory = '{}'\n{named}",
+            "backup_destination = '{}'\nvolume_groups = ['vg0']\n{more}\n[store]\n{where_it_is}cache_directory = '{}'\n{named}",
             self.client.address(),
-            settings.endpoint,
-            settings.region,
             self.host.at("cache").display()
         );
         fs::write(self.host.at("volbak.toml"), config).unwrap();
@@ -202,7 +205,7 @@ fn nights_are_kept_and_read(place: &Place) {
     let today = place.verb(&["cat", &dated("today", "file7")]);
     assert!(today.status == 1 && today.stderr.contains(day), "two of that day: {today:?}");
     let archive = listed[0]["archive"].as_str().unwrap();
-    assert!(archive.starts_with("s3://"), "{archive}");
+    assert!(archive.starts_with(place.client.address().scheme.text()), "{archive}");
     assert_eq!(place.good(&["cat", &format!("{archive}:file3")]), content(3));
     assert!(place.good(&["browse", "volume-1"]).contains("file19"));
     place.good(&["diff", &format!("volume-1@{day}"), "volume-1"]);
@@ -330,6 +333,8 @@ fn kills(place: &Place, moments: u64, kill_at: &dyn Fn(&mut Child, u64)) {
         // The lease of a process that is gone holds nobody up.
         place.good(&["snapshot", &image]);
         assert_eq!(place.client.uploads("").unwrap(), [], "moment {moment}");
+        #[cfg(feature = "swift")]
+        crate::swift::assert_no_dead_segments(place);
         assert_eq!(place.whole_backups("vol").len(), whole.len() + 1, "moment {moment}");
     }
     assert!(killed * 2 > moments, "{killed} of {moments} were killed in time");

@@ -45,7 +45,7 @@ pub(crate) fn known_names(destination: &str, options: &StoreOptions) -> Vec<(Str
 
 fn read(destination: &str, options: &StoreOptions) -> Option<Vec<(String, String)>> {
     let address = ObjectAddress::parse(destination).ok()?;
-    let settings = connect::settings(options).ok()?;
+    let settings = connect::settings(&address, options).ok()?;
     let cache = Cache::existing(&options.cache_directory, connect::scope(&settings, &address));
     let mut text = String::new();
     let file = File::open(cache.names_file(&address.key(""))?).ok()?;

@@ -27,6 +27,7 @@ mod openstack;
 mod options;
 mod pattern;
 mod reading;
+mod rehearse;
 mod section;
 mod sections;
 mod size;
@@ -53,6 +54,7 @@ pub use options::{
 };
 pub use pattern::{BadPattern, Pattern};
 pub use reading::{HOOK_ENVIRONMENT, LOG_VARIABLE};
+pub use rehearse::{Accelerator, RehearsalOptions};
 pub use size::parse_bytes;
 pub use store::StoreOptions;
 pub use trust::{distrust, distrusted_hook};

@@ -150,6 +150,7 @@ pub mod facts {
         LockedRecord, ObjectRecord, ObjectsRecord, OnServerRecord, OptionsRecord, ProblemCounts, RegionRecord,
         SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
     };
+    pub use crate::run::boot::{BootOutcome, BootSign};
     pub use crate::run::check::BackupFile;
     pub use crate::run::check::second_opinion::SecondOpinion;
     pub use crate::units::{ByteRange, Extent};

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod backup;
 mod begun;
+pub mod boot;
 pub mod browse;
 pub mod catalogue;
 pub mod check;

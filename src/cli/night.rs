@@ -19,7 +19,7 @@ use volbak::report::table::{Screen, Tint};
 use volbak::run::doctor::{Answer, Finding, examine};
 use volbak::run::expected::as_config;
 use volbak::run::named::NamedError;
-use volbak::run::nightly::{NightError, NightOptions, Rehearsal, rehearse, run};
+use volbak::run::nightly::{DryRun, NightError, NightOptions, dry_run, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, room, status};
 use volbak::run::{accept, notices, protect, reports};
@@ -135,7 +135,7 @@ fn load(path: &ConfigPath) -> Option<Config> {
     place::load(&path.path).map_err(|error| log::error(&error.to_string())).ok()
 }
 
-fn rehearsal_as_json(found: &Rehearsal) -> serde_json::Value {
+fn dry_run_as_json(found: &DryRun) -> serde_json::Value {
     json!({
         "format": JSON_FORMAT, "back_up": found.back_up, "left_out": found.left_out, "gone": found.gone,
         "volumes": found.retention.volumes(), "brake": found.retention.brake(),
@@ -152,6 +152,7 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     options.only.clone_from(&args.only);
     options.test = args.test;
     options.force = args.force;
+    options.rehearse = args.rehearse;
     options.run_id = Some(log::run_id().to_owned());
     let cancel = Cancel::default();
     if !args.dry_run {
@@ -162,8 +163,8 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     }
     let (progress, world) = world(verbosity, cancel);
     let outcome = if args.dry_run {
-        rehearse(&config, &options, &world).map(|found| {
-            let printed = if args.json { as_pretty(&rehearsal_as_json(&found)) } else { found.text() };
+        dry_run(&config, &options, &world).map(|found| {
+            let printed = if args.json { as_pretty(&dry_run_as_json(&found)) } else { found.text() };
             (ExitClass::Well, Some(printed))
         })
     } else {

@@ -84,6 +84,9 @@ pub(crate) struct RunArgs {
     /// Remove old backups even if they are more than half of all backups
     #[arg(long)]
     pub(crate) force: bool,
+    /// Restore some backups for a test at the end, and boot those with a system, as [rehearse] does on some nights
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) rehearse: bool,
     /// Print the report, or what --dry-run finds, as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,13 +1,15 @@
 //! `volbak verify`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use volbak::error::ExitClass;
 use volbak::events::{Event, Observer, Severity};
 use volbak::log::{Kind, Line};
-use volbak::outside::{Clock, SystemClock, SystemCommands};
+use volbak::outside::{Clock, RunCommand, SystemClock, SystemCommands};
+use volbak::run::boot::{BootOptions, BootOutcome, Interrupted, boot};
 use volbak::run::catalogue;
 use volbak::run::check::record::Record;
 use volbak::run::check::{CheckLevel, Verdict};
@@ -56,6 +58,9 @@ pub(crate) struct VerifyArgs {
     /// Same as --level restore-test
     #[arg(long, conflicts_with_all = ["level", "quick"])]
     restore_test: bool,
+    /// Also boot the disk in an emulator, after a restore test; [rehearse] in the config has the settings
+    #[arg(long, conflicts_with_all = ["level", "quick"])]
+    boot: bool,
     /// Also read the archive with flate2 and the tar crate, and compare the result with the index; implied by a restore test
     #[arg(long, conflicts_with = "quick")]
     second_opinion: bool,
@@ -86,11 +91,20 @@ enum LevelArg {
 
 impl VerifyArgs {
     fn level(&self) -> CheckLevel {
-        match (self.quick, self.restore_test, self.level) {
+        match (self.quick, self.restore_test || self.boot, self.level) {
             (true, ..) | (.., LevelArg::Quick) => CheckLevel::Quick,
             (_, true, _) | (.., LevelArg::RestoreTest) => CheckLevel::RestoreTest,
             (.., LevelArg::Full) => CheckLevel::Full,
         }
+    }
+
+    fn boot_options(&self, options: &VerifyOptions) -> BootOptions {
+        let config = self.place.place().ok().and_then(|place| place.config);
+        let mut how = BootOptions::of(&config.map(|config| config.rehearse).unwrap_or_default());
+        how.scratch.clone_from(&options.scratch);
+        how.threads = options.threads;
+        how.cancel = options.cancel.clone();
+        how
     }
 
     /// The backups to verify, in order, and whether a set that was named lacks a member.
@@ -113,7 +127,8 @@ impl VerifyArgs {
             // In the order of the arguments.
             return Ok((all, is_partial));
         }
-        let candidates = AtOnce::default().map(all, |files| DueBackup::read(files, self.level()));
+        let level = if self.boot { CheckLevel::Boot } else { self.level() };
+        let candidates = AtOnce::default().map(all, |files| DueBackup::read(files, level));
         Ok((choose(candidates, choice, SystemClock.now()), is_partial))
     }
 }
@@ -129,14 +144,30 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         "--second-opinion reads the archive, and --level quick does not: use --level full"
     );
     let (backups, is_partial) = args.chosen()?;
+    let how_to_boot = args.boot.then(|| args.boot_options(&options));
     let progress = Progress::new(verbosity);
+    let commands: Arc<dyn RunCommand> = Arc::new(SystemCommands);
     let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };
     let mut class = if is_partial { ExitClass::WithProblems } else { ExitClass::Well };
     let mut reports = Vec::new();
     progress.on_event(&Event::RunStarted { sources: backups.len() as u64, bytes: 0 });
-    many::verify_each(&backups, &options, around, !args.no_record, &mut |files, verified| {
+    many::verify_each(&backups, &options, around, !args.no_record, &mut |files, mut verified| {
         progress.done();
-        let report = verified.report;
+        let mut report = verified.report;
+        if let Some(how) = how_to_boot.as_ref().filter(|_| report.verdict != Verdict::Bad) {
+            // An interruption ends the run with the next backup, or below.
+            let Ok(outcome) = boot(files, how, &commands, &progress) else { return };
+            progress.done();
+            class = class.max(if matches!(outcome, BootOutcome::NotUp { .. }) {
+                ExitClass::WithProblems
+            } else {
+                ExitClass::Well
+            });
+            report.add_boot(outcome);
+            if !args.no_record {
+                verified.recorded = Some(report.save_record(files));
+            }
+        }
         let said = match verified.recorded {
             None => None,
             Some(Ok(record)) => still_bad(&record, &report),
@@ -159,6 +190,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         }
         reports.push(report);
     })?;
+    anyhow::ensure!(!(args.boot && options.cancel.is_cancelled()), Interrupted);
     if !args.no_record {
         class = class.max(note_in_catalogue(args, &progress)?);
     }
@@ -193,7 +225,7 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
         (CheckLevel::Quick, _) => ("quick", ""),
         (CheckLevel::Full, None) => ("full", ""),
         (CheckLevel::Full, Some(_)) => ("full", " with --second-opinion"),
-        (CheckLevel::RestoreTest, _) => ("restore-test", ""),
+        (CheckLevel::RestoreTest | CheckLevel::Boot, _) => ("restore-test", ""),
     };
     Some(format!(
         "{}: it stays BAD since the verification of {}: only a verification of level {level}{second} can clear it",

@@ -17,7 +17,7 @@ use super::section::Section;
 use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
-use super::{copy, dumps, encryption, fleet, group, mail, notify, openstack, store, window};
+use super::{copy, dumps, encryption, fleet, group, mail, notify, openstack, rehearse, store, window};
 use crate::archive::kind::{BackupMode, Compression};
 use crate::report::{CheckLevel, Style};
 use crate::shown;
@@ -118,6 +118,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         openstack: openstack::read(&table("openstack"), top.has("openstack")),
         store: store::read(&table("store")),
         verify: verify(&table("verify")),
+        rehearse: rehearse::read(&table("rehearse")),
         groups: group::read(reading, &top),
         volumes: volumes(reading, &top),
         retention,

@@ -13,6 +13,7 @@ use super::options::{
     ReportOptions, Selected, VolumeOptions,
 };
 use super::pattern::Pattern;
+use super::rehearse::RehearsalOptions;
 use super::store::StoreOptions;
 use super::volume::VolumeException;
 use super::window::Window;
@@ -105,6 +106,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// Options of re-checks of older backups.
     pub verify: RecheckOptions,
+    /// Options of rehearsals.
+    pub rehearse: RehearsalOptions,
     /// Volumes that belong together, in the order of the file.
     pub groups: Vec<VolumeGroup>,
     /// Exceptions for single volumes, in the order of the file.
@@ -156,6 +159,7 @@ impl Default for Config {
             encryption: EncryptionTable::default(),
             store: StoreOptions::default(),
             verify: RecheckOptions::default(),
+            rehearse: RehearsalOptions::default(),
             groups: Vec::new(),
             volumes: Vec::new(),
             changeable: None,

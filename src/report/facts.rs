@@ -3,6 +3,7 @@
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::verification::{Verification, numbered};
 use crate::events::{Problem, RunFigures, Severity};
 
 /// Minimum number of earlier backups for the comparison of archive sizes.
@@ -141,6 +142,9 @@ pub struct VolumeReport {
     /// When one of its backups was last verified and found good.
     #[serde(default)]
     pub last_verified: Option<NaiveDate>,
+    /// The last restore test or boot that found one of its backups good.
+    #[serde(default, with = "numbered", skip_serializing_if = "Option::is_none")]
+    pub last_proof: Option<Verification>,
     /// Its display name and its instances in the cloud.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<String>,
@@ -290,6 +294,7 @@ impl VolumeReport {
             problems: Vec::new(),
             snapshot_peak_percent: None,
             last_verified: None,
+            last_proof: None,
             cloud: None,
             history: Vec::new(),
         }

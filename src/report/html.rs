@@ -1,6 +1,8 @@
 //! The HTML part: the facts of the text and more, in tables with inline styles, since mail programs drop style sheets and
 //! remote content.
 
+use chrono::Local;
+
 use super::chart::bars;
 use super::escape::html as escaped;
 use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, RunVerdict, VolumeReport, matters};
@@ -161,6 +163,7 @@ fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts:
             escaped(&volume.directory),
             size(volume.directory_bytes),
             volume.last_verified.map_or_else(String::new, |date| format!(", verified {}", date.format("%d/%m/%Y")))
+                + &proof(volume)
         )),
         cell(&format!("<b style=\"color:{colour}\">{result}</b>")),
         cell(&volume.snapshot_peak_percent.map_or_else(|| "-".to_owned(), |peak| format!("{peak:.0}% full"))),
@@ -205,6 +208,13 @@ fn change(volume: &VolumeReport) -> String {
 
 fn item(colour: &str, text: &str) -> String {
     format!("<li style=\"color:{colour}\">{text}</li>")
+}
+
+/// The last restore test or boot.
+fn proof(volume: &VolumeReport) -> String {
+    volume.last_proof.map_or_else(String::new, |proof| {
+        format!(", {} {}", proof.level, proof.at.with_timezone(&Local).format("%d/%m/%Y"))
+    })
 }
 
 fn details(volume: &VolumeReport) -> String {

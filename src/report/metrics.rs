@@ -131,8 +131,18 @@ fn worth(each: &mut dyn FnMut(&str, &str, Figure<'_>)) {
     );
     each(
         "volbak_volume_last_verification_level",
-        "The level of that verification: 0 none yet, 1 quick check, 2 full, 3 restore test.",
+        "The level of that verification: 0 none yet, 1 quick check, 2 full, 3 restore test, 4 booted.",
         &|volume| Some(volume.worth?.last_verification.map_or(0, |last| last.level.number()).to_string()),
+    );
+    each(
+        "volbak_volume_last_proof_timestamp_seconds",
+        "Last time that one of its backups was restored for a test, and good.",
+        &|volume| Some(volume.worth?.last_proof?.at.timestamp().to_string()),
+    );
+    each(
+        "volbak_volume_last_proof_level",
+        "The level of that test: 0 none yet, 3 restore test, 4 booted.",
+        &|volume| Some(volume.worth?.last_proof.map_or(0, |last| last.level.number()).to_string()),
     );
     each(
         "volbak_volume_bad_backups",

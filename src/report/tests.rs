@@ -390,6 +390,10 @@ fn figures_for_prometheus() {
             at: "2011-10-01T23:00:01Z".parse().unwrap(),
             level: super::CheckLevel::Full,
         }),
+        last_proof: Some(super::Verification {
+            at: "2011-10-01T22:00:01Z".parse().unwrap(),
+            level: super::CheckLevel::Boot,
+        }),
         bad: 1,
         pinned: 2,
     });
@@ -411,6 +415,8 @@ fn figures_for_prometheus() {
         "volbak_volume_last_whole_backup_age_seconds{volume=\"volume-00000019\"} 86400",
         "volbak_volume_last_verification_timestamp_seconds{volume=\"volume-00000019\"} 1317510001",
         "volbak_volume_last_verification_level{volume=\"volume-00000019\"} 2",
+        "volbak_volume_last_proof_timestamp_seconds{volume=\"volume-00000019\"} 1317506401",
+        "volbak_volume_last_proof_level{volume=\"volume-00000019\"} 4",
         "volbak_volume_bad_backups{volume=\"volume-00000019\"} 1",
         "volbak_volume_pinned_backups{volume=\"volume-00000019\"} 2",
     ] {

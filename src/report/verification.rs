@@ -16,10 +16,12 @@ pub enum CheckLevel {
     Full,
     /// The archive is restored into a new filesystem, which is then checked and compared with the index.
     RestoreTest,
+    /// Its disk is also restored and started in an emulator, until its system is up.
+    Boot,
 }
 
 impl CheckLevel {
-    /// 1 to 3, as metrics and stored reports have it.
+    /// 1 to 4, as metrics and stored reports have it.
     pub(crate) fn number(self) -> u8 {
         self as u8 + 1
     }
@@ -28,7 +30,8 @@ impl CheckLevel {
         match number {
             0 | 1 => Self::Quick,
             2 => Self::Full,
-            _ => Self::RestoreTest,
+            3 => Self::RestoreTest,
+            _ => Self::Boot,
         }
     }
 }
@@ -39,6 +42,7 @@ impl fmt::Display for CheckLevel {
             Self::Quick => "quick check",
             Self::Full => "full",
             Self::RestoreTest => "restore-test",
+            Self::Boot => "booted",
         })
     }
 }

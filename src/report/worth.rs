@@ -20,6 +20,9 @@ pub struct VolumeWorth {
     /// The last verification that found a backup good. A quick check counts only if there was no other verification.
     #[serde(default, with = "numbered")]
     pub last_verification: Option<Verification>,
+    /// The last restore test or boot of a backup that is still good; `None` in reports of older versions.
+    #[serde(default, with = "numbered", skip_serializing_if = "Option::is_none")]
+    pub last_proof: Option<Verification>,
     /// Backups that a verification found bad, or whose files contradict each other.
     pub bad: u64,
     /// Backups that a sudden change pins, until `volbak accept`.

@@ -57,6 +57,9 @@ fn not_tried(config: &Config, add: &mut Add<'_>) {
     if !config.notify.is_empty() {
         add("sending a notice: `volbak notify test` does");
     }
+    if config.rehearse.enabled {
+        add("a rehearsal: `volbak run --rehearse` makes one");
+    }
     if config.enable_mysql_dump {
         add("a dump: the database itself may refuse it");
     }

@@ -40,6 +40,7 @@ mod night;
 mod order;
 mod passing;
 mod recheck;
+mod rehearsal;
 mod round;
 mod select;
 mod set_end;
@@ -48,7 +49,7 @@ mod volume;
 mod work;
 
 pub use apart::{Applied, apply};
-pub use dry_run::{Forecast, LeftOut, PlannedBackup, PlannedVolume, Rehearsal, ToBackUp, forecast, rehearse};
+pub use dry_run::{DryRun, Forecast, LeftOut, PlannedBackup, PlannedVolume, ToBackUp, dry_run, forecast};
 pub use error::NightError;
 pub(super) use groups::{in_groups, volumes_backed_up};
 pub use night::NightOptions;

@@ -150,12 +150,23 @@ impl Shelf {
 
     /// The last verification of a backup that is still good; a quick check only if there is no other.
     pub fn last_verification(&self) -> Option<Verification> {
+        self.verifications().max_by_key(|one| (one.level != CheckLevel::Quick, one.at, one.level))
+    }
+
+    /// The last restore test or boot of a backup that is still good.
+    pub fn last_proof(&self) -> Option<Verification> {
+        let proofs = self.verifications().filter(|one| one.level >= CheckLevel::RestoreTest);
+        proofs.max_by_key(|one| (one.at, one.level))
+    }
+
+    /// The verifications that found nothing wrong, of backups that are still good.
+    fn verifications(&self) -> impl Iterator<Item = Verification> {
         let good = |record: &record::Record| !matches!(record.health(), record::Health::Bad { .. });
-        let is_sealed = |stem: &str| {
+        let is_sealed = move |stem: &str| {
             let kind = self.entries.iter().find(|entry| entry.stem == stem).map(|entry| entry.files().kind());
             kind.is_some_and(ArchiveKind::is_sealed)
         };
-        let results = self.records.iter().filter(|(_, record)| good(record)).flat_map(|(stem, record)| {
+        self.records.iter().filter(move |(_, record)| good(record)).flat_map(move |(stem, record)| {
             let is_sealed = is_sealed(stem);
             record.results.iter().filter(|result| result.verdict != Verdict::Bad).map(move |result| {
                 // Without a key only the ciphertext was compared with its digests: that proves no contents.
@@ -163,8 +174,7 @@ impl Shelf {
                 let level = if is_partly { CheckLevel::Quick } else { result.level };
                 Verification { at: result.verified_at, level }
             })
-        });
-        results.max_by_key(|one| (one.level != CheckLevel::Quick, one.at, one.level))
+        })
     }
 
     /// The number of encrypted ones among the complete backups.
@@ -187,6 +197,7 @@ impl Shelf {
             last_whole,
             last_whole_age_seconds: last_whole.map(|at| (now - at).num_seconds()),
             last_verification: self.last_verification(),
+            last_proof: self.last_proof(),
             bad: self.bad() as u64,
             pinned: self.backups.iter().filter(|backup| backup.pinned).count() as u64,
         }

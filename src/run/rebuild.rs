@@ -12,7 +12,7 @@ mod ext_settings;
 mod fat_format;
 mod features;
 mod host;
-mod kept;
+pub(in crate::run) mod kept;
 mod makefs;
 mod md;
 mod on_target;

@@ -30,16 +30,19 @@ pub(super) enum Use {
     Test,
     /// The disk of a backup that is exported.
     Rebuilt,
+    /// The disk of a backup that is started.
+    Boot,
 }
 
 impl Use {
-    const ALL: [Self; 3] = [Self::Files, Self::Test, Self::Rebuilt];
+    const ALL: [Self; 4] = [Self::Files, Self::Test, Self::Rebuilt, Self::Boot];
 
     fn word(self) -> &'static str {
         match self {
             Self::Files => "files",
             Self::Test => "test",
             Self::Rebuilt => "rebuilt",
+            Self::Boot => "boot",
         }
     }
 }

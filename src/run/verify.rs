@@ -164,6 +164,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         entries: seen.entries,
         marked_entries: seen.marked_entries,
         second_opinion: second,
+        boot: None,
     })
 }
 

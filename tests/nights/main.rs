@@ -14,6 +14,7 @@ mod log_lines;
 mod mail;
 mod notify;
 mod rechecks;
+mod rehearsals;
 mod sets;
 mod standing;
 #[path = "../testkit/mod.rs"]

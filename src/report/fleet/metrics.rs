@@ -64,6 +64,11 @@ impl FleetView {
             "Its last verification that found a backup good.",
             &|volume| volume.state.verified.map(|verified| verified.at.timestamp().to_string()),
         );
+        of_volume(
+            "last_proof_timestamp_seconds",
+            "Its last restore test or boot that found a backup good.",
+            &|volume| volume.state.proof.map(|proof| proof.at.timestamp().to_string()),
+        );
         of_volume("encrypted", "Whether its newest usable backup is encrypted.", &|volume| {
             volume.state.encrypted.map(|is| u8::from(is).to_string())
         });

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::table::word;
 use super::view::{FleetView, HostView, Light, VolumeView, age, counted};
+use crate::report::Verification;
 use crate::report::escape::html as escaped;
 use crate::report::size::df_percent;
 use crate::units::ByteLen;
@@ -125,9 +126,13 @@ impl FleetView {
         };
         let archive = state.archive_bytes.map_or_else(none, |bytes| ByteLen(bytes).to_string());
         let archive = archive + if state.encrypted == Some(true) { ", encrypted" } else { "" };
+        let tested = |it: Verification| format!("{}, {} ago", it.level, age(it.at, self.now));
+        let proofs = [state.verified, state.proof.filter(|proof| Some(*proof) != state.verified)];
+        let proofs: Vec<String> = proofs.into_iter().flatten().map(tested).collect();
+        let proof = if proofs.is_empty() { none() } else { proofs.join("; ") };
         let cells = [
             ("Last good", state.last_good.map_or_else(none, |at| format!("{} ago", age(at, self.now)))),
-            ("Proof", state.verified.map_or_else(none, |it| format!("{}, {} ago", it.level, age(it.at, self.now)))),
+            ("Proof", proof),
             ("Archive", archive),
             ("All backups", ByteLen(state.backups_bytes).to_string()),
             ("Trend", trend(&state.trend)),

@@ -72,6 +72,9 @@ pub struct VolumeState {
     /// The last verification that found one of its backups good.
     #[serde(default, with = "numbered", skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verification>,
+    /// The last restore test or boot that found one of its backups good.
+    #[serde(default, with = "numbered", skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Verification>,
     /// Whether its newest usable backup is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encrypted: Option<bool>,
@@ -165,6 +168,7 @@ impl VolumeState {
             verdict: volume.verdict,
             last_good: worth.and_then(|worth| worth.last_whole),
             verified: worth.and_then(|worth| worth.last_verification),
+            proof: worth.and_then(|worth| worth.last_proof),
             encrypted: worth.and_then(|worth| worth.newest_encrypted),
             archive_bytes: volume.archive_bytes,
             backups_bytes: volume.directory_bytes,

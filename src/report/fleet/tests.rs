@@ -21,6 +21,7 @@ fn volume(name: &str) -> VolumeState {
         verdict: RunVerdict::Good,
         last_good: Some(ago(5)),
         verified: Some(Verification { at: ago(50), level: CheckLevel::Full }),
+        proof: None,
         encrypted: None,
         archive_bytes: Some(1 << 30),
         backups_bytes: 9 << 30,

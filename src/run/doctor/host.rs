@@ -7,6 +7,8 @@ use std::path::Path;
 use super::finding::{Add, Answer};
 use crate::config::Config;
 use crate::outside::RunCommand;
+use crate::outside::programs::is_installed;
+use crate::run::boot::EMULATOR;
 
 pub(super) fn privileges(add: &mut Add<'_>) {
     if rustix::process::geteuid().is_root() {
@@ -82,6 +84,16 @@ pub(super) fn programs(config: &Config, commands: &dyn RunCommand, add: &mut Add
                 add("programs", Answer::Bad, what);
             }
         }
+    }
+    if config.rehearse.enabled && config.rehearse.boot {
+        let (answer, what) = if is_installed(EMULATOR) {
+            (Answer::Good, format!("{EMULATOR} is there"))
+        } else {
+            let what =
+                format!("{EMULATOR} is missing: rehearsals boot nothing; on Debian: apt-get install qemu-system-x86");
+            (Answer::Doubtful, what)
+        };
+        add("programs", answer, what);
     }
     let hooks = config.hooks.before_snapshot.iter().chain(&config.hooks.after_snapshot);
     let of_volumes =

@@ -20,7 +20,7 @@ use crate::store::retention::{Decision, Plan, brake};
 use crate::units::ByteLen;
 
 /// Lists what a run would do and remove, with reasons. Changes nothing and takes no lock.
-pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) -> Result<Rehearsal, NightError> {
+pub fn dry_run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Result<DryRun, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
@@ -54,7 +54,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     let goes_by_select = config.openstack.select.is_some() && config.openstack.enabled && options.only.is_empty();
     let host = host::name();
     let is_gone = |shelf: &Shelf| shelf.standing(&host, &existing) == Standing::Gone;
-    Ok(Rehearsal {
+    Ok(DryRun {
         back_up: chosen.collect(),
         left_out: left_out.map(|(volume, why)| LeftOut { volume: volume.clone(), why: why.clone() }).collect(),
         select: goes_by_select.then(|| deciding.said().to_owned()),
@@ -69,7 +69,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
 }
 
 /// What a run would do.
-pub struct Rehearsal {
+pub struct DryRun {
     /// The volumes that it would back up.
     pub back_up: Vec<ToBackUp>,
     /// The others.
@@ -105,7 +105,7 @@ pub struct LeftOut {
     pub why: String,
 }
 
-impl Rehearsal {
+impl DryRun {
     /// As lines for people.
     pub fn text(&self) -> String {
         let mut text = String::new();

@@ -23,6 +23,8 @@ pub struct NightOptions {
     pub test: bool,
     /// Remove old backups even if that is more than half of all.
     pub force: bool,
+    /// Restore some backups for a test, though it is not due or not enabled.
+    pub rehearse: bool,
     /// The `run_id` of this run's log lines; the report names it.
     pub run_id: Option<String>,
 }

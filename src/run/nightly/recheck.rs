@@ -12,7 +12,7 @@ use crate::events::{Event, Problem, Severity, SourceName};
 use crate::run::check::{CheckError, CheckLevel, Verdict};
 use crate::run::prune::Shelf;
 use crate::run::verify::choose::{Choice, DueBackup, choose};
-use crate::run::verify::{Surroundings, VerifyOptions, verify};
+use crate::run::verify::{Surroundings, VerifyOptions, VerifyReport, verify};
 use crate::store::Backup;
 
 impl Night<'_> {
@@ -40,36 +40,46 @@ impl Night<'_> {
             if is_over || !is_present(self.config, self.destination) {
                 return;
             }
-            self.one(&files, &how);
+            if let Some(report) = self.verified(&files, &how) {
+                self.save_record(&report, &files);
+            }
         }
     }
 
-    fn one(&self, files: &Backup, how: &VerifyOptions) {
+    /// Verifies one backup, and reports it if it is bad. `None` without a result.
+    pub(super) fn verified(&self, files: &Backup, how: &VerifyOptions) -> Option<VerifyReport> {
         self.world.observer.on_event(&Event::Step { step: format!("verifying {}", files.stem()) });
         let around = Surroundings {
             observer: &*self.world.observer,
             clock: &*self.world.clock,
             commands: &*self.world.commands,
         };
-        let tell = |severity, what| {
-            let source = SourceName::of_backups(&files.volume());
-            self.tell_of(source, Problem::new(severity, files.stem().to_owned(), what));
-        };
         let report = match verify(files, how, around) {
             Ok(report) => report,
-            Err(CheckError::Stopped) => return,
+            Err(CheckError::Stopped) => return None,
             Err(error @ CheckError::Here(_)) => {
-                return tell(Severity::Warning, with_causes(&error));
+                self.tell_of_backup(files, Severity::Warning, with_causes(&error));
+                return None;
             }
         };
-        if let Err(error) = report.save_record(files) {
-            tell(Severity::Warning, format!("the result of its verification could not be stored: {error}"));
-        }
         if report.verdict == Verdict::Bad {
             let first = report.findings.first().map_or_else(String::new, |finding| format!(": {}", finding.what));
             let what = format!("verified, and BAD: {} things are wrong{first}", report.findings_total);
-            tell(Severity::Error, what);
+            self.tell_of_backup(files, Severity::Error, what);
         }
+        Some(report)
+    }
+
+    pub(super) fn save_record(&self, report: &VerifyReport, files: &Backup) {
+        if let Err(error) = report.save_record(files) {
+            let what = format!("the result of its verification could not be stored: {error}");
+            self.tell_of_backup(files, Severity::Warning, what);
+        }
+    }
+
+    pub(super) fn tell_of_backup(&self, files: &Backup, severity: Severity, what: String) {
+        let source = SourceName::of_backups(&files.volume());
+        self.tell_of(source, Problem::new(severity, files.stem().to_owned(), what));
     }
 }
 

@@ -251,6 +251,7 @@ impl Night<'_> {
         };
         report.history = there.history(Some(stem));
         report.last_verified = there.last_verified;
+        report.last_proof = there.last_proof();
         let now = prune::now(self.world.clock.now());
         // Sets are retired as one, after the last member.
         if turn.taken.is_some() {

@@ -97,6 +97,9 @@ impl Night<'_> {
             report.gone = self.gone(shelves, existing, may_prune);
             self.recheck();
         }
+        if report.aborted.is_none() {
+            self.rehearse(report);
+        }
         self.copy_away(report);
     }
 

@@ -17,7 +17,7 @@ const ALL_BYTES_MAX: u64 = 128 << 20;
 
 /// A run of bytes for the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(in crate::run) struct Kept {
     /// A description.
     pub what: String,
     /// Its offset on the disk.
@@ -61,7 +61,7 @@ pub(crate) enum KeptFault {
 }
 
 /// Unpacks the runs, in the manifest's order. An error names the first invalid one.
-pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, KeptError> {
+pub(in crate::run) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, KeptError> {
     let mut left = ALL_BYTES_MAX;
     // libdeflater panics when an allocation fails.
     let mut decompressor = memory::made(64 << 10, Decompressor::new).map_err(KeptError::Memory)?;

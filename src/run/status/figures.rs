@@ -121,6 +121,8 @@ pub struct VolumeStatus {
     pub cloud: Option<String>,
     /// That verification; a quick check only if there is no other.
     pub last_verification: Option<Verification>,
+    /// The last restore test or boot that found one good.
+    pub last_proof: Option<Verification>,
     /// The number of problems of its last backup, without notices.
     pub problems: usize,
     /// Whether its last backup contains everything selected; `None` without one.

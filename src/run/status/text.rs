@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::Local;
+use chrono::{DateTime, Local, Utc};
 
 use super::figures::{Limits, Status, Urgency, VolumeStatus};
 use crate::report::table::{Column, Screen, Table, Tint};
@@ -129,9 +129,11 @@ fn row(volume: &VolumeStatus) -> [(String, Tint); 8] {
         (false, None) => volume.name.clone(),
     };
     let last = volume.last_backup.map_or_else(none, |at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string());
-    let verified = volume
-        .last_verification
-        .map_or_else(none, |last| format!("{} {}", last.at.with_timezone(&Local).format("%Y-%m-%d"), last.level));
+    let day = |at: DateTime<Utc>| at.with_timezone(&Local).format("%Y-%m-%d").to_string();
+    let mut verified = volume.last_verification.map_or_else(none, |last| format!("{} {}", day(last.at), last.level));
+    if let Some(proof) = volume.last_proof.filter(|proof| Some(*proof) != volume.last_verification) {
+        verified += &format!(", {} {}", day(proof.at), proof.level);
+    }
     [
         plain(name),
         plain(last),

@@ -83,6 +83,7 @@ pub(super) fn of_shelf(
             .map(|cloud| shown_names(&cloud.volume))
             .filter(|names| !names.is_empty()),
         last_verification: shelf.last_verification(),
+        last_proof: shelf.last_proof(),
         problems: newest.map_or(0, problems_of),
         whole: newest.map(Manifest::is_whole),
         gone: is_gone,
@@ -109,6 +110,7 @@ pub(super) fn without_backup(name: &str, volume: &VolumeStanding) -> VolumeStatu
         last_verified: None,
         cloud: None,
         last_verification: None,
+        last_proof: None,
         problems: 0,
         whole: None,
         gone: false,

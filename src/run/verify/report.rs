@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::kind::ArchiveKind;
+use crate::run::boot::BootOutcome;
 use crate::run::check::record::{self, LevelResult, Record};
 use crate::run::check::second_opinion::SecondOpinion;
 use crate::run::check::{CheckLevel, Finding, Verdict};
@@ -52,11 +53,30 @@ pub struct VerifyReport {
     /// The result of the second opinion; `None` without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_opinion: Option<SecondOpinion>,
+    /// What became of its disk in an emulator; `None` if that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none", flatten)]
+    pub boot: Option<BootOutcome>,
 }
 
 impl VerifyReport {
+    /// Adds the result of a start. Only a system that came up raises the level.
+    #[doc(hidden)]
+    pub fn add_boot(&mut self, outcome: BootOutcome) {
+        if matches!(outcome, BootOutcome::Up { .. }) && self.verdict != Verdict::Bad {
+            self.level = CheckLevel::Boot;
+        }
+        self.boot = Some(outcome);
+    }
+
     /// The report on one line.
     pub fn summary(&self) -> String {
+        match &self.boot {
+            Some(outcome) => format!("{}; {outcome}", self.summary_of_files()),
+            None => self.summary_of_files(),
+        }
+    }
+
+    fn summary_of_files(&self) -> String {
         let (stem, entries, members) = (&self.stem, self.entries, self.members);
         let name = self.archive.file_name().and_then(|name| name.to_str());
         let is_image = name.and_then(ArchiveKind::of_name).is_some_and(|(_, kind)| kind == ArchiveKind::Image);

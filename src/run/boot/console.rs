@@ -1,0 +1,136 @@
+//! The serial console of a machine: text that a guest writes, of which nothing is believed but that it asks for a login.
+
+use std::collections::VecDeque;
+
+use crate::shown;
+
+/// A longer line is cut.
+const MAX_LINE_BYTES: usize = 400;
+/// The number of lines to keep for a message.
+const KEPT_LINES: usize = 6;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Escape {
+    #[default]
+    None,
+    /// After ESC.
+    Begun,
+    /// In a control sequence (ECMA-48, 5.4), which ends with a byte from 0x40 to 0x7e.
+    Sequence,
+}
+
+/// What was read from a console.
+#[derive(Debug, Default)]
+pub(super) struct Console {
+    line: Vec<u8>,
+    last: VecDeque<String>,
+    escape: Escape,
+    has_prompt: bool,
+    panicked: bool,
+}
+
+impl Console {
+    /// Takes what the console wrote.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match (self.escape, byte) {
+                (_, 0x1b) => self.escape = Escape::Begun,
+                (Escape::Begun, b'[') => self.escape = Escape::Sequence,
+                (Escape::Begun, _) | (Escape::Sequence, 0x40..=0x7e) => self.escape = Escape::None,
+                (Escape::None, b'\n' | b'\r') => self.end_line(),
+                (Escape::None, _) if self.line.len() < MAX_LINE_BYTES => self.line.push(byte),
+                // The rest of a sequence, or of a line that is cut.
+                (Escape::Sequence | Escape::None, _) => {}
+            }
+        }
+        self.look_at_line();
+    }
+
+    fn end_line(&mut self) {
+        self.look_at_line();
+        let line = shown::bytes(self.line.trim_ascii());
+        self.line.clear();
+        if !line.is_empty() {
+            if self.last.len() == KEPT_LINES {
+                self.last.pop_front();
+            }
+            self.last.push_back(line);
+        }
+    }
+
+    /// `agetty` writes `HOST login: ` and waits; other messages may follow on the same console.
+    fn look_at_line(&mut self) {
+        let line = self.line.trim_ascii();
+        let is_prompt = line.strip_suffix(b"login:").is_some_and(|before| !before.ends_with(b"Last "));
+        self.has_prompt |= is_prompt;
+        self.panicked |= line.windows(12).any(|words| words == b"Kernel panic");
+    }
+
+    pub(super) fn has_prompt(&self) -> bool {
+        self.has_prompt
+    }
+
+    /// Whether Linux said that it stopped for good.
+    pub(super) fn panicked(&self) -> bool {
+        self.panicked
+    }
+
+    /// The last lines, for a message.
+    pub(super) fn last_lines(&self) -> String {
+        let begun = shown::bytes(self.line.trim_ascii());
+        let lines: Vec<&str> =
+            self.last.iter().map(String::as_str).chain(Some(begun.as_str()).filter(|line| !line.is_empty())).collect();
+        if lines.is_empty() {
+            "its serial console said nothing (a Linux needs console=ttyS0 in its kernel's command line)".to_owned()
+        } else {
+            format!("its serial console said last: {}", lines.join(" | "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Console, KEPT_LINES, MAX_LINE_BYTES};
+
+    fn of(text: &str) -> Console {
+        let mut console = Console::default();
+        // In pieces, as a pipe gives them.
+        text.as_bytes().chunks(3).for_each(|piece| console.take(piece));
+        console
+    }
+
+    #[test]
+    fn a_prompt_is_found_and_what_looks_like_one_is_not() {
+        for yes in [
+            "\r\nDebian GNU/Linux 12 web ttyS0\r\n\r\nweb login: ",
+            "login:",
+            "\x1b[0;32m  OK  \x1b[0m] Started\r\n\x1b[1mweb login:\x1b[0m ",
+            "web login: \r\n[   12.3] random: crng init done\r\n",
+        ] {
+            assert!(of(yes).has_prompt(), "{yes:?}");
+        }
+        for no in ["", "Last login: Mon", "Last login:", "login: failed", "login:x", "systemd-logind.service"] {
+            assert!(!of(no).has_prompt(), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_found() {
+        assert!(of("[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n").panicked());
+        assert!(!of("[    1.2] VFS: Mounted root\r\n").panicked());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_last_lines_are_kept() {
+        let mut console = Console::default();
+        console.take(&vec![b'x'; 1 << 20]);
+        assert_eq!(console.line.len(), MAX_LINE_BYTES);
+        for number in 0..1000 {
+            console.take(format!("\nline {number}").as_bytes());
+        }
+        assert_eq!(console.last.len(), KEPT_LINES);
+        assert!(console.last_lines().ends_with("line 998 | line 999"), "{}", console.last_lines());
+        assert!(of("\x1b[31m\x07bell").last_lines().ends_with(r"\x07bell"), "{}", of("\x07bell").last_lines());
+        assert!(of("").last_lines().contains("console=ttyS0"));
+    }
+}

@@ -1,0 +1,198 @@
+//! Promise: a night restores some backups for a test, boots those that have a system, and says what that proved.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::testkit::stand_in::Host;
+use crate::testkit::wait::{Killed, wait_until};
+
+const SECTOR: u64 = 512;
+/// No capabilities, as /proc shows it.
+const NONE: &str = "0000000000000000";
+/// Where the only partition begins.
+const PARTITION_SECTOR: u32 = 2048;
+
+/// A program for the first sector: it writes `text` to the first serial port, and halts (Intel SDM, volume 2; PC16550D).
+fn boot_code(text: &str) -> Vec<u8> {
+    let mut code = vec![
+        0x31, 0xc0, // xor ax, ax
+        0x8e, 0xd8, // mov ds, ax
+        0xbe, 0x22, 0x7c, // mov si, 0x7c22: the text
+        0xfc, // cld
+        0xac, // lodsb
+        0x84, 0xc0, // test al, al
+        0x74, 0x12, // jz to hlt
+        0x88, 0xc3, // mov bl, al
+        0xba, 0xfd, 0x03, // mov dx, 0x3fd: the line status
+        0xec, // in al, dx
+        0xa8, 0x20, // test al, 0x20: it takes a byte
+        0x74, 0xfb, // jz to in
+        0x88, 0xd8, // mov al, bl
+        0xba, 0xf8, 0x03, // mov dx, 0x3f8
+        0xee, // out dx, al
+        0xeb, 0xe9, // jmp to lodsb
+        0xf4, // hlt
+        0xeb, 0xfd, // jmp to hlt
+    ];
+    assert_eq!(code.len(), 0x22);
+    code.extend(text.as_bytes());
+    code.push(0);
+    assert!(code.len() <= 440);
+    code
+}
+
+/// A disk with an MBR, this boot code, and an ext4 in its only partition.
+fn add_system(host: &Host, name: &str, text: &str) {
+    host.ext4(name);
+    let filesystem = fs::read(host.at(&format!("{name}.img"))).unwrap();
+    let disk = OpenOptions::new().write(true).truncate(true).open(host.at(&format!("{name}.img"))).unwrap();
+    disk.write_all_at(&boot_code(text), 0).unwrap();
+    let sectors = u32::try_from(filesystem.len() as u64 / SECTOR).unwrap();
+    let mut entry = [0_u8; 16];
+    entry[0] = 0x80;
+    entry[4] = 0x83;
+    entry[8..12].copy_from_slice(&PARTITION_SECTOR.to_le_bytes());
+    entry[12..].copy_from_slice(&sectors.to_le_bytes());
+    disk.write_all_at(&entry, 446).unwrap();
+    disk.write_all_at(&[0x55, 0xaa], 510).unwrap();
+    disk.write_all_at(&filesystem, u64::from(PARTITION_SECTOR) * SECTOR).unwrap();
+    host.add(name);
+}
+
+/// The settings of a rehearsal, in a scratch directory of the test's own.
+fn host(more: &str) -> Host {
+    let host = Host::new("");
+    fs::create_dir(host.at("scratch")).unwrap();
+    let scratch = host.at("scratch");
+    let scratch = scratch.display();
+    let metrics = host.at("metrics.prom");
+    let metrics = metrics.display();
+    // No test relies on the host's processor.
+    let rehearse = format!(
+        "[report]\nmetrics_file = '{metrics}'\n[rehearse]\nscratch = '{scratch}'\nboot_accelerator = 'tcg'\nboot_memory = '64M'\n{more}"
+    );
+    host.write_config("volbak.toml", &rehearse);
+    host
+}
+
+/// The levels in the records of a volume's backups.
+fn levels(host: &Host, name: &str) -> Vec<String> {
+    let mut levels = Vec::new();
+    for entry in fs::read_dir(host.at("backups").join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().ends_with(".verified.json") {
+            let record: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            let results = record["results"].as_array().unwrap();
+            levels.extend(results.iter().map(|result| {
+                assert_eq!(result["verdict"], "good", "{record}");
+                result["level"].as_str().unwrap().to_owned()
+            }));
+        }
+    }
+    levels
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[test]
+fn a_rehearsal_restores_and_boots_and_everything_says_so() {
+    let host = host("enabled = true\n");
+    add_system(&host, "volume-web", "\r\nweb login: ");
+    host.add_ext4("volume-data");
+    let did = host.verb(&["run"]);
+    assert_eq!(did.status, 0, "{did:?}");
+    assert!(did.stderr.contains("booted: login prompt after"), "{did:?}");
+    assert!(did.stderr.contains("not booted: it has no partition table"), "{did:?}");
+    assert_eq!(levels(&host, "volume-web"), ["boot"]);
+    assert_eq!(levels(&host, "volume-data"), ["restore-test"]);
+    assert!(is_empty(&host.at("scratch")));
+
+    assert!(host.verb(&["list"]).stdout.contains("booted: good"));
+    let status = host.verb(&["status"]).stdout;
+    assert!(status.lines().any(|line| line.contains("volume-web") && line.contains("booted")), "{status}");
+    let metrics = fs::read_to_string(host.at("metrics.prom")).unwrap();
+    assert!(metrics.contains("volbak_volume_last_proof_level{volume=\"volume-web\"} 4"), "{metrics}");
+    assert!(metrics.contains("volbak_volume_last_proof_level{volume=\"volume-data\"} 3"), "{metrics}");
+    let html = host.at("report.html");
+    host.verb(&["report", "--html", html.to_str().unwrap()]);
+    assert!(fs::read_to_string(html).unwrap().contains(", booted "));
+
+    // A week passes before the next one, unless it is asked for.
+    let did = host.verb(&["run"]);
+    assert!(!did.stderr.contains("restored for a test"), "{did:?}");
+    let last = host.at("backups/.volbak/rehearsed.json");
+    fs::write(&last, "{\"at\":\"2026-01-01T00:00:00Z\"}").unwrap();
+    let did = host.verb(&["run"]);
+    assert!(did.stderr.contains("restored for a test, and good"), "{did:?}");
+    assert!(!fs::read_to_string(&last).unwrap().contains("2026-01-01"));
+    let did = host.verb(&["run", "--rehearse", "--only", "volume-data"]);
+    assert!(did.stderr.contains("restored for a test, and good") && !did.stderr.contains("booted: login"), "{did:?}");
+}
+
+#[test]
+fn a_system_that_does_not_come_up_is_a_warning_and_no_verdict() {
+    let host = host("");
+    add_system(&host, "volume-sick", "\r\nKernel panic - not syncing: VFS: Unable to mount root fs\r\n");
+    let did = host.verb(&["run", "--rehearse"]);
+    assert_eq!(did.status, 3, "{did:?}");
+    assert!(did.stderr.contains("its kernel panicked") && did.stderr.contains("Unable to mount root fs"), "{did:?}");
+    assert_eq!(levels(&host, "volume-sick"), ["restore-test"]);
+    let did = host.verb(&["verify", "volume-sick", "--boot", "--json"]);
+    let found: Value = serde_json::from_str(&did.stdout).unwrap();
+    assert_eq!((did.status, &found["backups"][0]["boot"]), (3, &"not_up".into()), "{did:?}");
+    assert_eq!(found["backups"][0]["verdict"], "good", "{did:?}");
+}
+
+#[test]
+fn an_image_is_booted_by_hand() {
+    let host = host("[volume.'volume-web']\nmode = 'image'\n");
+    add_system(&host, "volume-web", "web login: ");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let scratch = host.at("scratch");
+    let did = host.verb(&["verify", "volume-web", "--boot", "--scratch", scratch.to_str().unwrap()]);
+    assert!(did.status == 0 && did.stdout.contains("booted: login prompt after"), "{did:?}");
+    assert_eq!(levels(&host, "volume-web"), ["restore-test", "boot"]);
+}
+
+/// The emulator of this test's scratch directory.
+fn emulator(scratch: &Path) -> Option<PathBuf> {
+    fs::read_dir("/proc").unwrap().filter_map(Result::ok).map(|entry| entry.path()).find(|process| {
+        let is_emulator = fs::read_to_string(process.join("comm")).is_ok_and(|name| name.starts_with("qemu-system"));
+        is_emulator && fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(scratch))
+    })
+}
+
+#[test]
+fn a_killed_rehearsal_leaves_no_emulator_and_the_next_one_no_disk() {
+    let host = host("");
+    add_system(&host, "volume-silent", "");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let scratch = host.at("scratch").canonicalize().unwrap();
+    let arguments = ["run", "--rehearse", "--config", host.at("volbak.toml").to_str().unwrap()].map(str::to_owned);
+    let run = Killed(host.program(&arguments.each_ref().map(String::as_str)).stderr(Stdio::null()).spawn().unwrap());
+    let mut status = String::new();
+    wait_until("the emulator runs in its sandbox", || {
+        let process = emulator(&scratch);
+        status = process.and_then(|process| fs::read_to_string(process.join("status")).ok()).unwrap_or_default();
+        status.contains("Seccomp:\t2")
+    });
+    // What starts is a tenant's: a user that owns nothing else, and no rights.
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    assert!(field("Uid:").starts_with("2147"), "{status}");
+    assert_eq!((field("CapEff:"), field("CapBnd:"), field("NoNewPrivs:")), (NONE, NONE, "1"), "{status}");
+    drop(run);
+    wait_until("the emulator ends with its run", || emulator(&scratch).is_none());
+    assert!(!is_empty(&scratch), "nobody was there to remove it");
+
+    host.remove("volume-silent");
+    add_system(&host, "volume-web", "web login: ");
+    let did = host.verb(&["run", "--rehearse", "--only", "volume-web"]);
+    assert!(did.stderr.contains("was left by a run that was cut off; removed"), "{did:?}");
+    assert!(is_empty(&scratch));
+}

@@ -75,6 +75,11 @@ impl Console {
         self.panicked
     }
 
+    /// Whether it said nothing at all.
+    pub(super) fn is_silent(&self) -> bool {
+        self.last.is_empty() && self.line.trim_ascii().is_empty()
+    }
+
     /// The last lines, for a message.
     pub(super) fn last_lines(&self) -> String {
         let begun = shown::bytes(self.line.trim_ascii());

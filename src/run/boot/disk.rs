@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::BootOptions;
+use super::options::BootOptions;
 use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer};
 use crate::layout::{Layout, TableKind};

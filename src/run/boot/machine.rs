@@ -19,7 +19,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use super::agent::Agent;
 use super::console::Console;
 use super::disk::DISK;
-use super::{BootOptions, BootOutcome, BootSign, EMULATOR, Interrupted};
+use super::options::{BootOptions, EMULATOR};
+use super::outcome::{BootOutcome, BootSign, Interrupted};
 use crate::config::Accelerator;
 use crate::error::with_causes;
 use crate::outside::programs;
@@ -37,19 +38,57 @@ const MAX_WRITTEN_BYTES: u64 = 2 << 30;
 const MAX_SAID_BYTES: usize = 2000;
 
 /// Starts the disk in `directory`, and waits for its system.
-pub(super) fn run(directory: &Path, bios: Option<PathBuf>, options: &BootOptions) -> Result<BootOutcome, Interrupted> {
-    let started = Machine::start(directory, bios, options);
-    let mut machine = match started {
-        Ok(machine) => machine,
-        Err(error) => {
-            return Ok(BootOutcome::NotStarted {
-                why: format!("{EMULATOR} cannot be started: {}", with_causes(&error)),
-            });
-        }
+pub(super) fn run(directory: &Path, bios: Option<&Path>, options: &BootOptions) -> Result<BootOutcome, Interrupted> {
+    let has_kvm = fs::metadata(KVM).ok().map(|device| device.gid());
+    let ways = match (options.accelerator, has_kvm) {
+        (Accelerator::Kvm, None) => return Ok(BootOutcome::NotStarted { why: format!("this host has no {KVM}") }),
+        (Accelerator::Kvm, group) => vec![group],
+        // A host that is a virtual machine itself may have the device, and a processor that does not help.
+        (Accelerator::Auto, Some(group)) => vec![Some(group), None],
+        (Accelerator::Auto, None) | (Accelerator::Tcg, _) => vec![None],
     };
-    let outcome = machine.wait(options);
-    machine.end();
-    outcome
+    let ours = match Own::take(directory) {
+        Ok(ours) => ours,
+        Err(error) => return Ok(BootOutcome::NotStarted { why: with_causes(&error) }),
+    };
+    let mut outcome = BootOutcome::NotStarted { why: String::new() };
+    for kvm in ways {
+        let mut machine = match Machine::start(&ours, kvm, bios, options) {
+            Ok(machine) => machine,
+            Err(error) => {
+                let why = format!("{EMULATOR} cannot be started: {}", with_causes(&error));
+                return Ok(BootOutcome::NotStarted { why });
+            }
+        };
+        let (found, has_run) = machine.wait(options)?;
+        outcome = found;
+        if has_run {
+            break;
+        }
+    }
+    Ok(outcome)
+}
+
+/// The directory and the disk of the emulator's user.
+struct Own {
+    directory: PathBuf,
+    disk: PathBuf,
+    user: u32,
+}
+
+impl Own {
+    /// Gives the disk in `above` to a user of its own, in a directory of its own: the one above has the lock of the run.
+    fn take(above: &Path) -> io::Result<Self> {
+        let directory = above.join("machine");
+        DirBuilder::new().mode(0o700).create(&directory)?;
+        let disk = directory.join(DISK);
+        fs::rename(above.join(DISK), &disk)?;
+        let user = USERS | (std::process::id() & 0xffff);
+        fs::set_permissions(&disk, Permissions::from_mode(0o600))?;
+        chown(&disk, Some(user), Some(user))?;
+        chown(&directory, Some(user), Some(user))?;
+        Ok(Self { directory, disk, user })
+    }
 }
 
 struct Machine {
@@ -64,29 +103,17 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(directory: &Path, bios: Option<PathBuf>, options: &BootOptions) -> io::Result<Self> {
-        // A directory of its own: the one above has the lock of the run.
-        let own = directory.join("machine");
-        DirBuilder::new().mode(0o700).create(&own)?;
-        let disk = own.join(DISK);
-        fs::rename(directory.join(DISK), &disk)?;
-        let user = USERS | (std::process::id() & 0xffff);
-        fs::set_permissions(&disk, Permissions::from_mode(0o600))?;
-        chown(&disk, Some(user), Some(user))?;
-        chown(&own, Some(user), Some(user))?;
-        let disk_bytes = allocated(&disk)?;
-        let kvm = (options.accelerator != Accelerator::Tcg).then(|| fs::metadata(KVM).ok()).flatten();
-        if options.accelerator == Accelerator::Kvm && kvm.is_none() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("this host has no {KVM}")));
-        }
+    /// `kvm` is the group of the device, if the processor is to run it.
+    fn start(ours: &Own, kvm: Option<u32>, bios: Option<&Path>, options: &BootOptions) -> io::Result<Self> {
+        let Own { directory, disk, user } = ours;
+        let disk_bytes = allocated(disk)?;
         let user = user.to_string();
         let mut command = programs::command("setpriv".as_ref(), programs::Child::Tool)?;
         command.args(["--reuid", &user, "--regid", &user]);
-        match &kvm {
-            Some(device) => command.args(["--groups", &device.gid().to_string()]),
+        match kvm {
+            Some(group) => command.args(["--groups", &group.to_string()]),
             None => command.arg("--clear-groups"),
         };
-        // `--` and the program as a path: what is started is not searched again.
         command.args([
             "--no-new-privs",
             "--inh-caps=-all",
@@ -112,7 +139,7 @@ impl Machine {
         }
         let began = Instant::now();
         let mut child = command
-            .current_dir(&own)
+            .current_dir(directory)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -121,14 +148,16 @@ impl Machine {
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        let machine = Self { child, stdout, stderr, socket: own.join("agent"), disk, disk_bytes, began };
+        let machine =
+            Self { child, stdout, stderr, socket: directory.join("agent"), disk: disk.clone(), disk_bytes, began };
         for pipe in [machine.stdout.as_fd(), machine.stderr.as_fd()] {
             fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK)?;
         }
         Ok(machine)
     }
 
-    fn wait(&mut self, options: &BootOptions) -> Result<BootOutcome, Interrupted> {
+    /// The outcome, and whether the machine ran at all.
+    fn wait(&mut self, options: &BootOptions) -> Result<(BootOutcome, bool), Interrupted> {
         let mut console = Console::default();
         let mut agent = Agent::new(std::process::id());
         let mut said = Vec::new();
@@ -138,17 +167,20 @@ impl Machine {
             read_some(&mut self.stderr, &mut |bytes| {
                 said.extend_from_slice(&bytes[..bytes.len().min(MAX_SAID_BYTES - said.len().min(MAX_SAID_BYTES))]);
             });
-            let up = |sign| Ok(BootOutcome::Up { sign, seconds: self.began.elapsed().as_secs() });
+            let up = |sign| Ok((BootOutcome::Up { sign, seconds: self.began.elapsed().as_secs() }, true));
             if console.has_prompt() {
                 return up(BootSign::LoginPrompt);
             }
             if agent.answers(&self.socket) {
                 return up(BootSign::GuestAgent);
             }
-            let not_up = |what: &str| Ok(BootOutcome::NotUp { what: format!("{what}; {}", console.last_lines()) });
-            if has_ended && !said.is_empty() {
-                let why = format!("{EMULATOR}: {}", shown::bytes(said.trim_ascii()));
-                return Ok(BootOutcome::NotStarted { why });
+            let not_up = |what: &str| {
+                let what = format!("{what}; {}", console.last_lines());
+                Ok((BootOutcome::NotUp { what }, !console.is_silent()))
+            };
+            if has_ended && !said.is_empty() && console.is_silent() {
+                let last = said.trim_ascii().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+                return Ok((BootOutcome::NotStarted { why: shown::bytes(last) }, false));
             }
             if has_ended {
                 return not_up("it powered itself off or restarted");

@@ -114,6 +114,8 @@ impl Parts {
     /// What is filled now. From now on parts are cut so that a copy may follow at any time but soon after another one.
     pub(super) fn open_part(&mut self) -> OpenPart {
         self.holds_back = true;
+        // What cannot be asked now is asked again with the first part, and is an error then.
+        self.limits = self.limits.or_else(|| self.client.part_limits().ok());
         OpenPart { bytes: self.tail.len() as u64, least_bytes: self.least_bytes(self.number() + 1) }
     }
 

@@ -135,6 +135,7 @@ pub mod options {
     pub use crate::run::restore::ids::Mapping;
     pub use crate::run::restore::names::{IdWish, NameFiles};
     pub use crate::source::{FreezeOptions, SnapshotSize};
+    pub use crate::store::shared::ArchiveLayout;
 }
 
 /// Types of [`Manifest`]'s fields: facts about the backup and the volume.

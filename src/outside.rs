@@ -21,6 +21,7 @@ pub(crate) mod file_lock;
 pub mod host;
 pub mod inode_flags;
 pub mod memory;
+mod parts;
 pub mod programs;
 pub(crate) mod rate;
 pub(crate) mod remembered;
@@ -34,6 +35,7 @@ pub(crate) mod unnamed;
 pub(crate) mod zeros;
 
 pub use cursor::BlockCursor;
+pub use parts::{Composed, OpenSegment, PartPlace, Parts};
 pub use stored::StoredObject;
 pub use traffic::Traffic;
 
@@ -79,6 +81,18 @@ pub trait BlockRead: Send + Sync {
     fn object(&self) -> Option<&Arc<StoredObject>> {
         None
     }
+
+    /// Where its bytes lie, if it is composed of parts of other files; otherwise `None`.
+    fn parts(&self) -> Option<&Arc<Parts>> {
+        None
+    }
+
+    /// Hints that `len` bytes at `offset` will not be read again soon.
+    fn let_go(&self, offset: u64, len: u64) {
+        if let (Some(file), Some(len)) = (self.file(), NonZero::new(len)) {
+            let_go_of_pages(file, offset, Some(len));
+        }
+    }
 }
 
 /// An open file or block device, read with `pread`.
@@ -92,6 +106,11 @@ impl FileBlocks {
     /// Wraps an open file of known length: the length of a block device is not in its `stat`.
     pub fn new(file: File, len_bytes: u64) -> Self {
         Self { file: Arc::new(file), len_bytes }
+    }
+
+    /// Wraps an open file that others read as well.
+    pub(crate) fn of_shared(file: Arc<File>, len_bytes: u64) -> Self {
+        Self { file, len_bytes }
     }
 
     /// Wraps an open regular file with its present length.

@@ -33,6 +33,7 @@ pub mod locate;
 #[cfg(feature = "mount")]
 pub mod mount;
 pub mod named;
+mod next_room;
 pub mod nightly;
 pub mod notices;
 mod outlook;
@@ -49,6 +50,7 @@ pub mod remove;
 pub mod reports;
 pub mod restore;
 pub mod restore_image;
+mod room;
 pub mod sessions;
 pub mod sets;
 pub mod snapshot;

@@ -29,6 +29,7 @@ pub mod records;
 pub mod remains;
 pub mod removal;
 pub mod retention;
+pub mod shared;
 mod stem;
 
 pub use crate::manifest::LockMode;

@@ -13,7 +13,6 @@ mod sequencer;
 mod sink;
 mod spares;
 
-use std::fs::File;
 use std::io;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +22,9 @@ pub(super) use self::checked_read::MemberFault;
 use self::checked_read::Source;
 pub(super) use self::cut::KnownMembers;
 use self::job::{Job, Ready, Stored};
-pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers};
+pub use self::output::{
+    ArchiveFile, KnownMember, KnownMembersOf, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers,
+};
 use self::recheck::Carrier;
 pub(super) use self::recheck::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
 pub(super) use self::sequencer::{Delivered, Failed, InOrder, Sequencer};
@@ -39,7 +40,7 @@ use super::index::{EntryLine, MemberDigest, MemberLine};
 use super::kind::ArchiveKind;
 use super::level::{CompressionLevel, LevelControl, LevelNow};
 use super::workers::Workers;
-use crate::outside::{StoredObject, memory};
+use crate::outside::{BlockRead, StoredObject, memory};
 
 /// Pairs of buffers in addition to those being compressed: one being filled, the others waiting. With fewer,
 /// threads would wait for each other when members are small.
@@ -102,9 +103,15 @@ impl MemberWriter {
 
     /// Enables carrying members forward from `archive`, and those with `data` of large files and raw images. Returns the
     /// copier of the latter.
-    pub(super) fn carry_from(&mut self, archive: Arc<File>, data: &Arc<KnownData>, share: Share) -> Arc<KnownMembers> {
-        // Shared blocks are the disk's, so check those and not the page cache.
-        let from_disk = self.order.shares_with(&archive);
+    pub(super) fn carry_from(
+        &mut self,
+        archive: Arc<dyn BlockRead>,
+        members: KnownMembersOf,
+        data: &Arc<KnownData>,
+        share: Share,
+    ) -> Arc<KnownMembers> {
+        // Shared blocks are the disk's, so check those and not the page cache; so are parts that are referred to.
+        let from_disk = self.order.refer_to(&archive, members) || archive.parts().is_some();
         let source = Source::new(self.codec, Arc::clone(&archive), from_disk);
         self.carrier = Some(Carrier::new(self.codec, archive, self.threads, from_disk));
         let known = Arc::new(KnownMembers::new(Arc::clone(data), share, source));

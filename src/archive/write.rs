@@ -106,7 +106,7 @@ impl<'a> ArchiveWriter<'a> {
         let stop = Arc::clone(&self.stop);
         let carry = match (parent.archive().clone(), parent.known_data()) {
             (ParentArchive::File(file), Some(data)) => {
-                self.known = Some(self.tar.members().carry_from(file, data, share));
+                self.known = Some(self.tar.members().carry_from(file, parent.members(), data, share));
                 Carry::new(parent, share, stop)
             }
             (ParentArchive::File(_), None) => return,

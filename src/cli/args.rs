@@ -190,6 +190,15 @@ pub(crate) enum ReaderArg {
     Kernel,
 }
 
+/// How the nights of a volume lie in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LayoutArg {
+    /// An archive each
+    Plain,
+    /// What is new of each, and a list of parts
+    Shared,
+}
+
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct SnapshotArgs {
@@ -255,6 +264,10 @@ pub(crate) struct SnapshotArgs {
     /// Copy data that is carried forward, even if the destination can share blocks with the last backup
     #[arg(long)]
     pub(crate) no_shared_blocks: bool,
+    /// How the nights of a volume lie in a directory: `plain`, an archive each, or `shared`, what is new of each and a list of
+    /// parts [default: that of the config, or plain]
+    #[arg(long, value_enum, value_name = "LAYOUT")]
+    pub(crate) layout: Option<LayoutArg>,
     /// Keep the snapshot, and print its name; an ext4 on it may need a writable mount for its journal
     #[arg(long)]
     pub(crate) keep_snapshot: bool,

@@ -17,8 +17,9 @@ use volbak::run::parent::ParentChoice;
 use volbak::run::snapshot::{self as run, Happened, Sources};
 use volbak::run::throttle::throttled;
 use volbak::source::{Source, SourceKind};
+use volbak::store::shared::ArchiveLayout;
 
-use super::args::{Cli, ReaderArg, SnapshotArgs};
+use super::args::{Cli, LayoutArg, ReaderArg, SnapshotArgs};
 use super::log;
 use super::output::{
     JsonBackup, JsonOutcome, OutputError, after_printing, print, print_json, shown_error, shown_outcome,
@@ -139,6 +140,12 @@ fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cance
         options.archive.full_read_every_days = days;
     }
     options.archive.share_blocks &= !args.no_shared_blocks;
+    if let Some(layout) = args.layout {
+        options.archive.layout = match layout {
+            LayoutArg::Plain => ArchiveLayout::Plain,
+            LayoutArg::Shared => ArchiveLayout::Shared,
+        };
+    }
     options
 }
 

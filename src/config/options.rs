@@ -12,6 +12,7 @@ use crate::mail::{SmtpServer, SpoolSettings, Transport};
 use crate::report::{CheckLevel, Style};
 use crate::source::FreezeOptions;
 use crate::store::retention::Policy;
+use crate::store::shared::ArchiveLayout;
 
 /// The table `[archive]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct ArchiveOptions {
     pub full_read_every_days: u32,
     /// Whether an archive may share blocks with the archive that it carries from.
     pub share_blocks: bool,
+    /// How the nights of a volume lie in a directory.
+    pub layout: ArchiveLayout,
     /// How it is encrypted; `None` if it is not.
     pub encryption: Option<EncryptionOptions>,
 }
@@ -51,6 +54,7 @@ impl Default for ArchiveOptions {
             read_only_snapshots: false,
             full_read_every_days: 7,
             share_blocks: true,
+            layout: ArchiveLayout::default(),
             encryption: None,
         }
     }

@@ -24,6 +24,7 @@ use crate::shown;
 use crate::source::FreezeOptions;
 use crate::store::is_in_object_store;
 use crate::store::retention::Policy;
+use crate::store::shared::ArchiveLayout;
 
 /// Reads everything. Missing and invalid values read as defaults; the config is valid only without mistakes.
 pub(super) fn read(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Config, Vec<Mistake>) {
@@ -77,6 +78,15 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
     let (change, finds_sudden_changes) = change(&table("sudden_change"), usual.finds_sudden_changes);
     let hook_table = table("hooks");
     let (encryption, encrypted) = encryption::read(&table("encryption"));
+    let archive_table = table("archive");
+    let archive = ArchiveOptions { encryption: encrypted, ..archive(&archive_table) };
+    if archive.layout == ArchiveLayout::Shared && destination.as_deref().is_some_and(is_in_object_store) {
+        reading.mistake(
+            &archive_table.place("layout"),
+            "`layout = \"shared\"` needs a directory, and the destination is in an object store",
+            "write layout = \"plain\"",
+        );
+    }
     Config {
         backup_destination: destination.unwrap_or(usual.backup_destination),
         enable_checksum: top.boolean("enable_checksum").unwrap_or(usual.enable_checksum),
@@ -103,7 +113,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         ionice: ionice(&top, "ionice"),
         read_rate_limit: rate(&top, "read_rate_limit"),
         snapshot: snapshot(&top, &table("snapshot")),
-        archive: ArchiveOptions { encryption: encrypted, ..archive(&table("archive")) },
+        archive,
         encryption,
         finds_sudden_changes,
         change,
@@ -153,6 +163,9 @@ fn archive(section: &Section<'_>) -> ArchiveOptions {
         read_only_snapshots: section.boolean("read_only_snapshots").unwrap_or(usual.read_only_snapshots),
         full_read_every_days: days.unwrap_or(usual.full_read_every_days),
         share_blocks: section.boolean("share_blocks").unwrap_or(usual.share_blocks),
+        layout: section
+            .choice("layout", &[("plain", ArchiveLayout::Plain), ("shared", ArchiveLayout::Shared)])
+            .unwrap_or(usual.layout),
     }
 }
 

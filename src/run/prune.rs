@@ -7,6 +7,7 @@ use chrono::{DateTime, Local, NaiveDate, Utc};
 
 use super::check::record::Record;
 use super::check::{CheckLevel, Verdict, record};
+use super::room::about_freed;
 use crate::archive::kind::ArchiveKind;
 use crate::config::Config;
 use crate::error::with_causes;
@@ -337,10 +338,15 @@ pub struct Pruned {
 /// Carries out the plan's removals, and stops at the first failure. Requires the lock.
 pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
     let mut pruned = Pruned::default();
+    // The last removal frees what those before it did not.
+    let mut freed = None;
     for id in plan.removals() {
         let archive = crate::store::Backup::in_directory(volume.path(), id).archive_path();
         match remove_backup(&**volume, id) {
-            Ok(()) => pruned.removed.push(archive),
+            Ok(removal) => {
+                pruned.removed.push(archive);
+                freed = Some(removal.freed);
+            }
             // A state of the store, and no error.
             Err(error @ (StoreError::Held { .. } | StoreError::MayNotDelete(_))) => {
                 pruned.problems.push(Problem::new(Severity::Notice, id, format!("it is due for removal: {error}")));
@@ -355,6 +361,7 @@ pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
             }
         }
     }
+    pruned.problems.extend(freed.and_then(|freed| about_freed(volume.path(), freed)));
     pruned
 }
 

@@ -58,6 +58,14 @@ pub enum RemoveError {
         /// What was removed.
         removed: Vec<Removed>,
     },
+    /// All were removed, but the room of a composed archive was not freed.
+    #[error("{} removed, but {source}", counted(removed))]
+    NotFreed {
+        /// Why.
+        source: StoreError,
+        /// What was removed.
+        removed: Vec<Removed>,
+    },
 }
 
 /// How many backups, and which.
@@ -167,9 +175,13 @@ fn torn_sets(
 }
 
 fn carry_out(destination: &Destination, chosen: &[Removed]) -> Result<(), RemoveError> {
+    let mut not_freed = None;
     for (at, one) in chosen.iter().enumerate() {
         let removed = match destination.existing_volume_directory(&one.volume) {
-            Ok(Some(volume)) => remove_backup(&*volume, &one.backup),
+            Ok(Some(volume)) => remove_backup(&*volume, &one.backup).map(|removal| {
+                // The last one frees what those before it did not.
+                not_freed = removal.freed.err();
+            }),
             // Another program removed it in the meantime.
             Ok(None) => Ok(()),
             Err(error) => Err(error),
@@ -180,5 +192,5 @@ fn carry_out(destination: &Destination, chosen: &[Removed]) -> Result<(), Remove
             removed: chosen[..at].to_vec(),
         })?;
     }
-    Ok(())
+    not_freed.map_or(Ok(()), |source| Err(RemoveError::NotFreed { source, removed: chosen.to_vec() }))
 }

@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -197,10 +198,44 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Bytes of the composed archive `name` that were new in its night; `None` if it is not composed.
+    fn new_bytes(&self, name: &str) -> Option<u64> {
+        let _ = name;
+        None
+    }
+
+    /// Frees what no composed archive in this folder of a volume refers to any more.
+    fn free_unneeded(&self) -> Result<Freed, StoreError> {
+        Ok(Freed::default())
+    }
+
+    /// Gives back the room of these ranges of the published file `name`, which then has zeros there. False if this store
+    /// cannot.
+    fn free_ranges(&self, name: &str, ranges: &[Range<u64>]) -> Result<bool, StoreError> {
+        let _ = (name, ranges);
+        Ok(false)
+    }
+
+    /// Holds the folder: several processes may together, or one `alone`, to free something in it. `None` if another holds it
+    /// otherwise.
+    fn hold(&self, alone: bool) -> Option<RunLock> {
+        let _ = alone;
+        Some(RunLock::new(()))
+    }
+
     /// Whether this is still the directory that was opened: it was not unmounted, and nothing was mounted over it.
     fn is_still_there(&self) -> Result<bool, StoreError> {
         Ok(true)
     }
+}
+
+/// The result of [`Store::free_unneeded`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Bytes whose room was given back.
+    pub bytes: u64,
+    /// Bytes that nothing needs, and whose room this filesystem does not give back before the whole segment is removed.
+    pub wasted_bytes: u64,
 }
 
 /// A staged file during writing.

@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::local::LocalStore;
 use super::names::{CHECKSUM, INDEX, MANIFEST, SEGMENTS, SIGNATURE, checksum_line, index_suffix};
 use super::open::OpenError;
+use super::shared::{PARTS, SharedFolder};
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::{LockedError, Opened, keyring};
 use crate::manifest::{MAX_BYTES, Manifest, ManifestError, UnsealError};
@@ -75,9 +76,9 @@ impl Backup {
 
     /// The backup in `directory` whose file names start with `stem`; of the kind whose archive is there.
     pub fn in_directory(directory: impl AsRef<Path>, stem: impl Into<String>) -> Self {
-        let (folder, stem) = (LocalStore::by_path(directory.as_ref()), stem.into());
-        let kind = kind_of_stem(&folder, &stem);
-        Self::new(Arc::new(folder), stem, kind)
+        let (folder, stem) = (folder_at(directory.as_ref()), stem.into());
+        let kind = kind_of_stem(&*folder, &stem);
+        Self::new(folder, stem, kind)
     }
 
     /// The backup of this kind in `folder` whose file names start with `stem`.
@@ -97,11 +98,12 @@ impl Backup {
         Self { folder: Arc::clone(folder), seen: self.seen.clone(), stem: self.stem.clone(), kind: self.kind }
     }
 
-    /// The backup of the archive at this path; `None` if the name is not that of an archive.
+    /// The backup of the archive, or of its list of parts, at this path; `None` if the name is not that of an archive.
     pub fn of_archive(path: &Path) -> Option<Self> {
-        let (stem, kind) = ArchiveKind::of_name(path.file_name()?.to_str()?)?;
+        let name = path.file_name()?.to_str()?;
+        let (stem, kind) = ArchiveKind::of_name(name.strip_suffix(PARTS).unwrap_or(name))?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Some(Self::new(Arc::new(LocalStore::by_path(directory)), stem.to_owned(), kind))
+        Some(Self::new(folder_at(directory), stem.to_owned(), kind))
     }
 
     /// The common start of its file names.
@@ -222,6 +224,11 @@ impl Backup {
         self.folder.objects(&format!("{}.", self.stem))
     }
 
+    /// Bytes of its archive that were new in its night; `None` if it shares none with others.
+    pub(crate) fn new_bytes(&self) -> Option<u64> {
+        self.folder.new_bytes(&format!("{}{}", self.stem, self.kind.suffix()))
+    }
+
     /// Whether its files are in a directory of this host.
     pub(crate) fn is_local(&self) -> bool {
         self.folder.is_local()
@@ -323,6 +330,11 @@ impl Backup {
         BlockCursor::new(self.open(suffix)?).take(max_bytes + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
         if bytes.len() as u64 > max_bytes { Err(ReadError::TooLong) } else { Ok(bytes) }
     }
+}
+
+/// The folder at a path.
+fn folder_at(path: &Path) -> Folder {
+    SharedFolder::over(Arc::new(LocalStore::by_path(path)), false)
 }
 
 impl PartialEq for Backup {

@@ -243,7 +243,10 @@ fn read_state(volume: &dyn Store, stem: &str, kind: ArchiveKind, archive_bytes: 
         };
     }
     match archive_bytes {
-        None => damaged("the archive is missing, or is no file".to_owned()),
+        None => match volume.open(&format!("{stem}{}", kind.suffix())) {
+            Err(error @ OpenError::Io { .. }) => damaged(with_causes(&error)),
+            _ => damaged("the archive is missing, or is no file".to_owned()),
+        },
         Some(found) if found != manifest.sizes.archive_bytes => {
             damaged(format!("the archive has {found} bytes; the manifest says {}", manifest.sizes.archive_bytes))
         }

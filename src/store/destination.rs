@@ -10,6 +10,7 @@ use super::error::StoreError;
 use super::local::LocalStore;
 use super::options::StoreOptions;
 use super::presence::{Space, is_on_mount};
+use super::shared::{ArchiveLayout, SharedFolder};
 use crate::units::ByteLen;
 
 /// The folder for files that belong to no single volume.
@@ -132,12 +133,17 @@ impl Destination {
 
     /// The folder of the volume `name`, created if missing. The name must be a single path component.
     pub fn volume_directory(&self, name: &str) -> Result<Folder, StoreError> {
-        made(&*self.root, name)
+        Ok(with_composed(made(&*self.root, name)?, false))
+    }
+
+    /// The same, for a new backup in this layout.
+    pub fn volume_directory_for(&self, name: &str, layout: ArchiveLayout) -> Result<Folder, StoreError> {
+        Ok(with_composed(made(&*self.root, name)?, layout == ArchiveLayout::Shared))
     }
 
     /// The folder of the volume `name`, if it exists.
     pub fn existing_volume_directory(&self, name: &str) -> Result<Option<Folder>, StoreError> {
-        self.root.folder(name, false)
+        Ok(self.root.folder(name, false)?.map(|folder| with_composed(folder, false)))
     }
 
     /// The names of its folders, sorted, without `.volbak` and other hidden ones.
@@ -172,6 +178,11 @@ impl Destination {
 pub fn is_in_object_store(root: &Path) -> bool {
     let name = root.as_os_str().as_encoded_bytes();
     name.starts_with(b"s3://") || name.starts_with(b"swift://")
+}
+
+/// The folder of a volume, in which archives may be composed. That of an object store has none.
+fn with_composed(folder: Folder, composes: bool) -> Folder {
+    if folder.is_local() { SharedFolder::over(folder, composes) } else { folder }
 }
 
 fn made(parent: &dyn Store, name: &str) -> Result<Folder, StoreError> {

@@ -123,6 +123,14 @@ pub enum StoreError {
     /// These credentials have no right to delete.
     #[error("{}: these credentials may not delete it; `volbak prune --apply` with others does", .0.display())]
     MayNotDelete(PathBuf),
+    /// Room of a composed archive was not freed.
+    #[error("no room is freed in {}: {why}", path.display())]
+    NotFreed {
+        /// The folder of the segments.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
     /// All names for a backup of this minute are in use.
     #[error("every name for a backup of this minute is taken in {}", .0.display())]
     NoFreeName(PathBuf),

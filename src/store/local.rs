@@ -7,12 +7,13 @@ mod syncing_writer;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use self::file::LocalFile;
@@ -348,6 +349,37 @@ impl Store for LocalStore {
                 available_bytes: bytes(facts.f_bavail),
             }))
         })
+    }
+
+    fn free_ranges(&self, name: &str, ranges: &[Range<u64>]) -> Result<bool, StoreError> {
+        let (path, (directory, at)) = (self.path.join(name), self.at(name));
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::openat(directory, at, flags, Mode::empty()).map_err(StoreError::errno("opening", &path))?;
+        for Range { start, end } in ranges {
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match rustix::fs::fallocate(&file, hole, *start, end - start) {
+                Ok(()) => {}
+                // NFS before 4.2 and others.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(false),
+                Err(error) => return Err(StoreError::errno("freeing room in", &path)(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn hold(&self, alone: bool) -> Option<RunLock> {
+        let how = if alone { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
+        let (directory, at) = self.at(".");
+        let Ok(opened) = rustix::fs::openat(directory, at, DIRECTORY_FLAGS, Mode::empty()) else {
+            // Gone: there is nothing to be freed, and nothing to be read.
+            return (!alone).then(|| RunLock::new(()));
+        };
+        match rustix::fs::flock(&opened, how) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => None,
+            // Some network filesystems have no locks of directories. Then a reader that is overtaken finds zeros, and says so.
+            _ => Some(RunLock::new(opened)),
+        }
     }
 
     fn is_still_there(&self) -> Result<bool, StoreError> {

@@ -7,6 +7,7 @@ use super::belongs::kind_of_manifest;
 use super::error::StoreError;
 use super::names::{MANIFEST, files_before_manifest};
 use super::open::OpenError;
+use super::shared::SEGMENTS_FOLDER;
 
 /// Removes the remains of an interrupted run from a volume's folder; returns the removed files. Requires the
 /// destination's lock.
@@ -42,6 +43,9 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
     if !manifests.is_empty() {
         volume.sync()?;
     }
+    if !listing.staged.is_empty() || has_staged_segments(volume)? {
+        volume.free_unneeded()?;
+    }
     for name in manifests {
         // Of a complete backup, or of one whose files are gone now. Another run may be about to publish it.
         if !volume.is_abandoned(name)? {
@@ -51,6 +55,12 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
         removed.push(volume.path_of_staged(name));
     }
     Ok(removed)
+}
+
+/// Whether a run was cut off while it wrote a segment.
+fn has_staged_segments(volume: &dyn Store) -> Result<bool, StoreError> {
+    let segments = if volume.is_local() { volume.folder(SEGMENTS_FOLDER, false)? } else { None };
+    segments.map_or(Ok(false), |segments| Ok(!segments.list()?.staged.is_empty()))
 }
 
 /// The stems of backups whose publication or removal was interrupted or is in progress: the manifest is staged and,

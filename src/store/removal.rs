@@ -1,6 +1,6 @@
 //! Removes a backup, so that a crash leaves either the whole backup or identifiable remains.
 
-use super::api::Store;
+use super::api::{Freed, Store};
 use super::backup::RECORD;
 use super::belongs::kind_of_stem;
 use super::error::StoreError;
@@ -11,7 +11,7 @@ use super::names::{MANIFEST, files_before_manifest};
 /// The manifest goes first, by renaming it to its staged name. From then on it is no backup, and
 /// [`remove_remains`](super::remains::remove_remains) removes what a crash leaves. Fails if there is no manifest:
 /// volbak removes only backups that it made.
-pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
+pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<Removal, StoreError> {
     let manifest = format!("{stem}{MANIFEST}");
     // Another program may have made an archive of the other kind with the same stem.
     let kind = kind_of_stem(volume, stem);
@@ -25,7 +25,17 @@ pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
         volume.remove(&format!("{stem}{suffix}"))?;
     }
     volume.sync()?;
-    volume.discard(&manifest)
+    // While the manifest is staged, the next run frees what a crash leaves.
+    let freed = volume.free_unneeded();
+    volume.discard(&manifest)?;
+    Ok(Removal { freed })
+}
+
+/// The result of [`remove_backup`].
+#[derive(Debug)]
+pub struct Removal {
+    /// The room that was freed of a composed archive. An error says why none was; the next removal frees it.
+    pub freed: Result<Freed, StoreError>,
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod names;
 mod publishing;
 mod same_archives;
 mod shared_blocks;
+mod shared_layout;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 mod zstd;

@@ -8,3 +8,4 @@
 mod contract;
 mod crash;
 mod memory;
+mod shared;

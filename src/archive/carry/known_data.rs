@@ -5,7 +5,6 @@
 //! it is read, and a member is carried forward if its data are the same, wherever they were. Headers and the map of
 //! holes, which change from night to night, are in members of their own.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use super::Share;
@@ -49,7 +48,7 @@ impl CollectingData {
     /// The finished table for the archive of `index`.
     pub(in crate::archive) fn finish(
         mut self,
-        archive: Arc<File>,
+        archive: Arc<dyn BlockRead>,
         index: Arc<dyn BlockRead>,
         version: IndexVersion,
     ) -> KnownData {
@@ -64,7 +63,7 @@ impl CollectingData {
 /// The members of the previous archive that hold data of large files and raw images.
 #[derive(Debug)]
 pub(crate) struct KnownData {
-    archive: Arc<File>,
+    archive: Arc<dyn BlockRead>,
     index: Arc<dyn BlockRead>,
     version: IndexVersion,
     /// Sorted by key, one for each.
@@ -73,7 +72,7 @@ pub(crate) struct KnownData {
 
 impl KnownData {
     /// The archive that has the members.
-    pub(crate) fn archive(&self) -> &Arc<File> {
+    pub(crate) fn archive(&self) -> &Arc<dyn BlockRead> {
         &self.archive
     }
 
@@ -158,7 +157,7 @@ mod tests {
             collecting.add(&digest(number % 39), &text, at);
         }
         let index = Arc::new(Changing(Mutex::new(index)));
-        let archive = Arc::new(tempfile::tempfile().unwrap());
+        let archive = Arc::new(Vec::new());
         let known = collecting.finish(archive, Arc::clone(&index) as Arc<dyn BlockRead>, IndexVersion::Four);
         let number_of = |digest: &[u8; 32], len| known.find(digest, len).map(|line| line.number);
         for number in 0..39 {

@@ -1,6 +1,5 @@
 //! The previous backup, from its index: its groups, and whether it is complete.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -9,9 +8,10 @@ use sha2::{Digest, Sha256};
 use super::group::{Group, GroupReader, LinesCheck};
 use super::known_data::{CollectingData, KnownData};
 use crate::archive::index::{IndexVersion, RawEntry, RawLine, escape_path};
+use crate::archive::members::{KnownMember, KnownMembersOf};
 use crate::archive::read::index_file::{IndexError, IndexReader, PlacedLine};
 use crate::entry::Timestamp;
-use crate::outside::{BlockRead, StoredObject};
+use crate::outside::{BlockRead, Composed, FileBlocks, StoredObject};
 use crate::shown::hex;
 
 /// The maximum number of groups, and of members of large files and raw images, to remember. Entries of further groups are
@@ -73,16 +73,19 @@ pub struct ParentFacts {
 /// The archive that is carried from.
 #[derive(Clone, Debug)]
 pub(crate) enum ParentArchive {
-    /// A file of this host.
-    File(Arc<File>),
+    /// A file of this host, or one that is composed of parts of other files.
+    File(Arc<dyn BlockRead>),
     /// An object, whose store copies ranges of it.
     Stored(Arc<StoredObject>),
 }
 
 impl ParentArchive {
     fn of(archive: &dyn BlockRead) -> Result<Self, ParentError> {
+        if let Some(parts) = archive.parts() {
+            return Ok(Self::File(Arc::new(Composed(Arc::clone(parts)))));
+        }
         match (archive.file(), archive.object()) {
-            (Some(file), _) => Ok(Self::File(Arc::clone(file))),
+            (Some(file), _) => Ok(Self::File(Arc::new(FileBlocks::of_shared(Arc::clone(file), archive.len_bytes())))),
             (None, Some(object)) if object.is_cold => Err(ParentError::Cold),
             (None, Some(object)) if object.etag.is_empty() => Err(ParentError::NotAFile),
             (None, Some(object)) => Ok(Self::Stored(Arc::clone(object))),
@@ -101,6 +104,7 @@ pub struct Parent {
     groups: GroupTable,
     /// `None` if the archive is an object: what a changed file or a raw image has of it is not copied.
     data: Option<Arc<KnownData>>,
+    index: Arc<dyn BlockRead>,
     reader: GroupReader,
     clocks: Vec<RegionClock>,
     left_out: u64,
@@ -156,8 +160,8 @@ impl Parent {
             ParentArchive::Stored(_) => None,
         };
         let tar_bytes = totals.tar_bytes;
-        let (stem, reader) = (said.stem.clone(), GroupReader::new(again, version));
-        Ok(Self { stem, suffix: said.suffix, archive, tar_bytes, groups, data, reader, clocks, left_out })
+        let (stem, reader) = (said.stem.clone(), GroupReader::new(Arc::clone(&again), version));
+        Ok(Self { stem, suffix: said.suffix, archive, tar_bytes, groups, data, index: again, reader, clocks, left_out })
     }
 
     /// The name of its archive.
@@ -183,6 +187,23 @@ impl Parent {
     /// Its members with data of large files and raw images, if they can be read.
     pub(crate) fn known_data(&self) -> Option<&Arc<KnownData>> {
         self.data.as_ref()
+    }
+
+    /// Its members, read from the index again: fewer if that has changed.
+    pub(in crate::archive) fn members(&self) -> KnownMembersOf {
+        let mut lines = IndexReader::new(Arc::clone(&self.index)).ok();
+        Box::new(std::iter::from_fn(move || {
+            loop {
+                match lines.as_mut()?.next_raw() {
+                    Ok(Some(PlacedLine { line: RawLine::Member(member), .. })) => {
+                        let (offset, length, digest) = (member.offset, member.length, *member.digest.bytes());
+                        return Some(KnownMember { offset, length, digest });
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => lines = None,
+                }
+            }
+        }))
     }
 
     /// The number of groups and members beyond the limit; they are read.

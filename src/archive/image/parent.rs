@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::index::{Holds, ImageIndexError, ImageIndexReader, ImageMember};
 use crate::archive::carry::Share;
+use crate::archive::members::{KnownMember, KnownMembersOf};
 use crate::outside::digest::sha256_of;
 use crate::outside::{BlockRead, Cancel};
 use crate::shown::hex;
@@ -40,6 +41,7 @@ pub enum ImageParentError {
 pub struct ImageParent {
     stem: String,
     archive: Arc<dyn BlockRead>,
+    index_file: Arc<dyn BlockRead>,
     share: Share,
     index: ImageIndexReader,
     /// The member that was read last.
@@ -65,13 +67,28 @@ impl ImageParent {
         if hex(&sha256_of(&*index, index.len_bytes(), &Cancel::default())?) != facts.index_sha256 {
             return Err(ImageParentError::Changed);
         }
+        let index_file = Arc::clone(&index);
         let index = ImageIndexReader::new(index)?;
-        Ok(Self { stem: facts.stem.clone(), archive, share, index, next: None })
+        Ok(Self { stem: facts.stem.clone(), archive, index_file, share, index, next: None })
     }
 
     /// The start of its file names.
     pub fn stem(&self) -> &str {
         &self.stem
+    }
+
+    /// Its archive.
+    pub(super) fn archive(&self) -> &Arc<dyn BlockRead> {
+        &self.archive
+    }
+
+    /// Its members, read from the index again: fewer if that has changed.
+    pub(super) fn members(&self) -> KnownMembersOf {
+        let mut index = ImageIndexReader::new(Arc::clone(&self.index_file)).ok();
+        Box::new(std::iter::from_fn(move || {
+            let ImageMember { offset, length, digest, .. } = index.as_mut()?.next_member().ok().flatten()?;
+            Some(KnownMember { offset, length, digest })
+        }))
     }
 
     /// The member of data at this place of the volume, if there is one of that length. Places must ascend.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -15,7 +16,8 @@ use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
 use crate::archive::counts::CarryCounts;
 use crate::archive::index::Totals;
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
-use crate::archive::members::{ArchiveFile, Hashing, InOrder, Outputs, WrittenMembers};
+use crate::archive::members::{ArchiveFile, Hashing, InOrder, KnownMembersOf, Outputs, WrittenMembers};
+use crate::outside::BlockRead;
 
 /// A piece of the volume being read, compressed and written. Its buffers are reused.
 pub(super) struct Job {
@@ -41,8 +43,8 @@ pub(super) enum Origin {
     Due(i32),
     /// The same, since the member of the previous archive does not match its index.
     Mismatch(i32),
-    /// Copied from the previous archive.
-    Carried,
+    /// Copied from this offset of the previous archive.
+    Carried(u64),
 }
 
 impl Job {
@@ -114,6 +116,11 @@ impl ImageSink {
         })
     }
 
+    /// Sets the previous archive and its members.
+    pub(super) fn refer_to(&mut self, previous: &Arc<dyn BlockRead>, members: KnownMembersOf) {
+        self.archive.refer_to(previous, members);
+    }
+
     /// Writes the zeros that wait. Which members they become depends on their place alone.
     fn write_zeros(&mut self) -> io::Result<()> {
         while self.zeros > 0 {
@@ -127,7 +134,7 @@ impl ImageSink {
                 let digest = blake3::hash(&member).into();
                 (member, digest)
             });
-            self.archive.write_all(&member)?;
+            self.archive.write_members(&member, &mut std::iter::once((member.len() as u64, digest)), None)?;
             self.sha1.update(&member);
             self.add_line(member.len() as u64, len, digest, Holds::Zeros)?;
             if len.is_multiple_of(BORDER_BYTES) {
@@ -169,7 +176,8 @@ impl InOrder for ImageSink {
         self.write_zeros()?;
         let member = &job.member[..job.member_len];
         let began = Instant::now();
-        self.archive.write_all(member)?;
+        let from = if let Origin::Carried(offset) = job.origin { Some(offset) } else { None };
+        self.archive.write_members(member, &mut std::iter::once((member.len() as u64, job.digest)), from)?;
         let is_written = Instant::now();
         self.sha1.update(member);
         self.control.note_writing(is_written - began);
@@ -178,7 +186,7 @@ impl InOrder for ImageSink {
         self.data_bytes += job.data_len as u64;
         let level = match job.origin {
             Origin::Zeros => None,
-            Origin::Carried => {
+            Origin::Carried(_) => {
                 self.carried.members += 1;
                 self.carried.bytes += job.member_len as u64;
                 None

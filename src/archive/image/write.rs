@@ -66,7 +66,10 @@ pub fn write_image(
     let control = LevelControl::new(options.level, Arc::clone(&level), threads);
     let encoders = (0..threads).map(|_| codec::WRITTEN.encoder(level.get())).collect::<Result<Vec<_>, _>>()?;
     let (give_back, free) = channel();
-    let sink = ImageSink::new(outputs, give_back, control).map_err(ArchiveError::Write)?;
+    let mut sink = ImageSink::new(outputs, give_back, control).map_err(ArchiveError::Write)?;
+    if let Some(parent) = &parent {
+        sink.refer_to(parent.archive(), parent.members());
+    }
     let had_parent = parent.is_some();
     let mut writer = Writer {
         of,
@@ -227,9 +230,9 @@ impl Compressing {
             job.content = blake3::hash(data).into();
             let old = old.filter(|old| old.member.holds == Holds::Data(job.content));
             let due = old.as_ref().is_some_and(|old| old.is_due);
-            let copied = old.filter(|old| !old.is_due).map(|old| take_old(&old, &mut job));
-            if copied == Some(true) {
-                job.origin = Origin::Carried;
+            let copied = old.filter(|old| !old.is_due).map(|old| take_old(&old, &mut job).then_some(old.member.offset));
+            if let Some(Some(offset)) = copied {
+                job.origin = Origin::Carried(offset);
             } else {
                 let level = self.encode(&mut job);
                 job.origin = match copied {

@@ -63,7 +63,7 @@ impl MemberDigest {
         }
     }
 
-    fn bytes(&self) -> &[u8; 32] {
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
         let (Self::Sha256(bytes) | Self::Blake3(bytes)) = self;
         bytes
     }

@@ -2,9 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::num::NonZero;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +10,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::archive::codec::CodecRef;
 use crate::archive::index::MemberLine;
-use crate::outside::let_go_of_pages;
+use crate::outside::{BlockRead, let_go_of_pages};
 
 /// Why a member of the previous archive is not copied.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +35,7 @@ pub(in crate::archive) enum MemberFault {
 /// The archive that is read from.
 pub(super) struct Source {
     pub(super) codec: CodecRef,
-    pub(super) archive: Arc<File>,
+    pub(super) archive: Arc<dyn BlockRead>,
     /// Whether to read from the disk and ignore the page cache.
     from_disk: bool,
     /// Whether all reads so far hit the page cache: then other programs use these pages, and they are kept.
@@ -46,28 +44,28 @@ pub(super) struct Source {
 
 impl Source {
     /// `from_disk`: read from the disk and ignore the page cache.
-    pub(super) fn new(codec: CodecRef, archive: Arc<File>, from_disk: bool) -> Self {
-        if from_disk {
+    pub(super) fn new(codec: CodecRef, archive: Arc<dyn BlockRead>, from_disk: bool) -> Self {
+        if let Some(file) = archive.file().filter(|_| from_disk) {
             // All pages at once: those at the ends of a range that is read are not dropped with it, and a large one that is
             // only partly in it is not either. But several ranges are shared as one.
-            let_go_of_pages(&archive, 0, None);
+            let_go_of_pages(file, 0, None);
         }
         Self { codec, archive, from_disk, is_in_memory: AtomicBool::new(true) }
     }
 
     /// Fills `buffer` from `offset`; false on failure.
     fn read(&self, buffer: &mut [u8], offset: u64) -> bool {
-        let len = NonZero::new(buffer.len() as u64);
+        let len = buffer.len() as u64;
         if self.from_disk {
-            let_go_of_pages(&self.archive, offset, len);
+            self.archive.let_go(offset, len);
         } else if self.is_in_memory.load(Ordering::Relaxed) {
-            if read_from_memory(&self.archive, buffer, offset) {
+            if self.archive.file().is_some_and(|file| read_from_memory(file, buffer, offset)) {
                 return true;
             }
             self.is_in_memory.store(false, Ordering::Relaxed);
         }
-        let is_read = self.archive.read_exact_at(buffer, offset).is_ok();
-        let_go_of_pages(&self.archive, offset, len);
+        let is_read = self.archive.read_at(offset, buffer).is_ok();
+        self.archive.let_go(offset, len);
         is_read
     }
 }
@@ -96,7 +94,7 @@ pub(super) fn read_checked(
         let fault = buffer.get_mut(place).ok_or(MemberFault::TooLong).and_then(|bytes| {
             if !is_read {
                 // A bad sector concerns only one member.
-                source.archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
+                source.archive.read_at(line.offset, bytes).map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => MemberFault::CutOff,
                     _ => MemberFault::Read(error),
                 })?;

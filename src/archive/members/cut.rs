@@ -4,7 +4,6 @@
 //! A worker has the data at hand when it looks for the same ones. So they are compressed if there are none, or if the
 //! member that has them is damaged: nothing is read twice.
 
-use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::checked_read::{MemberFault, Source, read_checked};
@@ -13,6 +12,7 @@ use crate::archive::carry::known_data::{KnownData, is_due};
 use crate::archive::codec::{DecodeError, Encode};
 use crate::archive::index::{MemberDigest, MemberLine};
 use crate::encryption::LockedError;
+use crate::outside::BlockRead;
 
 /// After this many members that differ from the index, no more are looked for.
 const MAX_FAULTS: usize = 100;
@@ -147,7 +147,7 @@ impl KnownMembers {
     }
 
     /// The previous archive.
-    pub(super) fn archive(&self) -> &Arc<File> {
+    pub(super) fn archive(&self) -> &Arc<dyn BlockRead> {
         self.data.archive()
     }
 
@@ -237,11 +237,12 @@ mod tests {
     use crate::archive::index::IndexVersion;
     #[cfg(feature = "encryption")]
     use crate::archive::sealed;
+    use crate::outside::BlockRead;
 
     /// A host that only writes has no identity: that is no damage.
     #[test]
     fn an_encrypted_member_that_cannot_be_compared_is_not_damaged() {
-        let archive = Arc::new(tempfile::tempfile().unwrap());
+        let archive: Arc<dyn BlockRead> = Arc::new(Vec::<u8>::new());
         let known = |codec| {
             let index = Arc::new(Vec::<u8>::new());
             let data = CollectingData::default().finish(Arc::clone(&archive), index, IndexVersion::Four);

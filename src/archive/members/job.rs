@@ -1,13 +1,12 @@
 //! Members on their way to the archive.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use super::cut::CutMembers;
 use super::recheck::{Carried, CarriedMember};
 use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
 use crate::archive::index::{EntryLine, MemberDigest};
-use crate::outside::StoredObject;
+use crate::outside::{BlockRead, StoredObject};
 
 /// A member being filled, compressed and written. Its buffers are reused.
 pub(super) struct Job {
@@ -24,7 +23,7 @@ pub(super) struct Job {
     /// Where members end in the data, if these are data of a large file or a raw image between borders.
     pub(super) cut_ends: Vec<usize>,
     /// The archive that some of them were copied from.
-    pub(super) previous: Option<Arc<File>>,
+    pub(super) previous: Option<Arc<dyn BlockRead>>,
     /// These members, instead of one.
     pub(super) cut: CutMembers,
     /// Whether all members that are copied are compared with the data.

@@ -9,10 +9,26 @@ use std::sync::Arc;
 use crate::archive::index::Totals;
 use crate::archive::level::HIGHEST_LEVEL;
 use crate::encryption::WrittenTable;
-use crate::outside::StoredObject;
+use crate::outside::{BlockRead, StoredObject};
 
 /// The minimum number of blocks worth sharing.
 pub const LEAST_SHARED_BLOCKS: usize = 16;
+
+/// A member of the previous archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct KnownMember {
+    /// Its offset there.
+    pub offset: u64,
+    /// Its length.
+    pub length: u64,
+    /// The BLAKE3 of its bytes.
+    pub digest: [u8; 32],
+}
+
+/// The members of the previous archive, in its order.
+#[doc(hidden)]
+pub type KnownMembersOf = Box<dyn Iterator<Item = KnownMember> + Send>;
 
 /// The output for an archive.
 pub trait ArchiveFile: Write + Send {
@@ -29,6 +45,26 @@ pub trait ArchiveFile: Write + Send {
     #[doc(hidden)]
     fn write_shared(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> io::Result<()> {
         let _ = (source, offset);
+        self.write_all(bytes)
+    }
+
+    /// Sets the previous archive, and says which members it has: a file that is composed of parts refers to them where
+    /// their bytes are the same. Called before the first write.
+    #[doc(hidden)]
+    fn refer_to(&mut self, previous: &Arc<dyn BlockRead>, members: KnownMembersOf) {
+        let _ = (previous, members);
+    }
+
+    /// Accepts `bytes`, which are whole members with these lengths and BLAKE3 digests. `from` is their offset in the
+    /// previous archive if they were read there, and are what its index says.
+    #[doc(hidden)]
+    fn write_members(
+        &mut self,
+        bytes: &[u8],
+        members: &mut dyn Iterator<Item = (u64, [u8; 32])>,
+        from: Option<u64>,
+    ) -> io::Result<()> {
+        let _ = (members, from);
         self.write_all(bytes)
     }
 

@@ -8,7 +8,6 @@
 //! up. So threads never wait for a buffer, and taking results in order cannot deadlock.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,6 +20,7 @@ use crate::archive::index::{KeptEntries, MemberLine};
 use crate::archive::level::LevelNow;
 use crate::archive::read::index_file::MAX_MEMBER_BYTES;
 use crate::archive::workers::Workers;
+use crate::outside::BlockRead;
 
 /// The number of pieces in progress per thread, plus a few. With much fewer, all threads wait whenever the disk
 /// takes a moment to write.
@@ -33,7 +33,7 @@ const PIECE_BYTES: usize = WIDEST.max_member_bytes;
 
 /// Adjacent members of the previous archive, with the result of their checks.
 pub(in crate::archive) struct CheckedPiece {
-    archive: Arc<File>,
+    archive: Arc<dyn BlockRead>,
     buffer: Arc<Buffer>,
     spent: Sender<Vec<CarriedMember>>,
     /// Each member's end in the buffer, and its fault.
@@ -68,7 +68,7 @@ pub(in crate::archive) struct CarriedMember {
 /// Adjacent members that match the previous index.
 pub(in crate::archive) struct Carried {
     /// The archive they were read from.
-    pub(super) archive: Arc<File>,
+    pub(super) archive: Arc<dyn BlockRead>,
     buffer: Arc<Buffer>,
     spent: Sender<Vec<CarriedMember>>,
     range: Range<usize>,
@@ -149,7 +149,7 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// `from_disk`: read from the disk and ignore the page cache.
-    pub(super) fn new(codec: CodecRef, archive: Arc<File>, threads: usize, from_disk: bool) -> Self {
+    pub(super) fn new(codec: CodecRef, archive: Arc<dyn BlockRead>, threads: usize, from_disk: bool) -> Self {
         let (report, checked) = channel();
         let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
         let source = Arc::new(Source::new(codec, archive, from_disk));
@@ -217,6 +217,7 @@ mod tests {
     use crate::archive::codec::WRITTEN;
     use crate::archive::index::{MemberDigest, MemberLine};
     use crate::archive::level::CompressionLevel;
+    use crate::outside::FileBlocks;
 
     #[test]
     fn members_come_in_their_order_and_only_whole_ones() {
@@ -246,7 +247,7 @@ mod tests {
 
         let pool = Workers::new(2, "check", || {}).unwrap();
         let level = LevelNow::new(CompressionLevel::Fixed(6));
-        let mut carrier = Carrier::new(WRITTEN, Arc::new(file), 2, false);
+        let mut carrier = Carrier::new(WRITTEN, Arc::new(FileBlocks::of_file(file).unwrap()), 2, false);
         let pieces: Vec<&[MemberLine]> = lines.chunks(3).collect();
         let mut taken: Vec<bool> = Vec::new();
         let (mut done, mut asked) = (0, 0);

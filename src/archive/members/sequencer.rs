@@ -4,13 +4,13 @@
 //! it. So a member is usually written by a thread that has it in its cache, and no thread has to be woken for it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::job::Ready;
-use super::output::WrittenMembers;
+use super::output::{KnownMembersOf, WrittenMembers};
 use super::sink::Sink;
+use crate::outside::BlockRead;
 
 /// Takes what was put in order, one item after the other.
 pub(in crate::archive) trait InOrder: Send {
@@ -174,9 +174,9 @@ impl<S: InOrder> Sequencer<S> {
 }
 
 impl Sequencer<Sink> {
-    /// Whether the archive can share blocks with this file.
-    pub(super) fn shares_with(&self, source: &File) -> bool {
-        self.when_written(0, |sink| sink.shares_with(source)).unwrap_or(false)
+    /// Sets the previous archive and its members. Returns whether the archive can share blocks with it.
+    pub(super) fn refer_to(&self, previous: &Arc<dyn BlockRead>, members: KnownMembersOf) -> bool {
+        self.when_written(0, |sink| sink.refer_to(previous, members)).unwrap_or(false)
     }
 
     /// Asks the sink once all members before this number are written.

@@ -12,12 +12,13 @@ use sha2::{Digest, Sha256};
 
 use super::cut::CutMember;
 use super::job::{Job, Ready, Stored};
-use super::output::{ArchiveFile, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers};
+use super::output::{ArchiveFile, KnownMembersOf, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers};
 use super::recheck::CarriedMember;
 use crate::archive::codec::{Bounds, CodecRef};
 use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 use crate::encryption::table::TableWriter;
+use crate::outside::BlockRead;
 
 /// How many times longer than the padding the shared range must be.
 const LEAST_SHARED_FOR_PADDING: usize = 64;
@@ -67,9 +68,10 @@ impl Sink {
         })
     }
 
-    /// Whether the archive can share blocks with this file.
-    pub(super) fn shares_with(&mut self, source: &File) -> bool {
-        self.block_to_share(source).is_some()
+    /// Sets the previous archive and its members. Returns whether the archive can share blocks with it.
+    pub(super) fn refer_to(&mut self, previous: &Arc<dyn BlockRead>, members: KnownMembersOf) -> bool {
+        self.archive.refer_to(previous, members);
+        previous.file().is_some_and(|file| self.block_to_share(file).is_some())
     }
 
     /// The size of the blocks that the archive can share with this file.
@@ -83,8 +85,8 @@ impl Sink {
             Ready::Compressed(job) => self.write_compressed(job),
             // Its buffer is returned on drop.
             Ready::Carried(carried) => {
-                let lengths = carried.members.iter().map(|member| member.line.length);
-                self.put(carried.bytes(), Some((&carried.archive, carried.offset())), lengths)?;
+                let members = carried.members.iter().map(|member| (member.line.length, member.line.digest));
+                self.put(carried.bytes(), Some((&carried.archive, carried.offset())), members)?;
                 self.totals.add_carried(&mut self.lines, &carried.members);
                 self.write_lines()
             }
@@ -93,7 +95,7 @@ impl Sink {
     }
 
     fn write_compressed(&mut self, mut job: Job) -> io::Result<()> {
-        self.put(&job.member[..job.member_len], None, std::iter::once(job.member_len as u64))?;
+        self.put(&job.member[..job.member_len], None, std::iter::once((job.member_len as u64, job.digest)))?;
         let Self { lines, totals, levels, control, .. } = self;
         let (length, tar_length) = (job.member_len as u64, job.data_len as u64);
         totals.add_member(lines, (length, tar_length), job.digest, job.heads, None);
@@ -112,28 +114,31 @@ impl Sink {
         self.write_lines()
     }
 
-    /// Appends members of these lengths, which may share blocks with a file that has them at an offset.
+    /// Appends members of these lengths and digests. The previous archive may have them at an offset.
     fn put(
         &mut self,
         bytes: &[u8],
-        shared: Option<(&Arc<File>, u64)>,
-        lengths: impl Iterator<Item = u64>,
+        from: Option<(&Arc<dyn BlockRead>, u64)>,
+        members: impl Iterator<Item = (u64, MemberDigest)> + Clone,
     ) -> io::Result<()> {
-        if let Some((from, offset)) = shared {
-            self.pad_before(from, offset, bytes.len())?;
+        let shared = from.and_then(|(archive, offset)| Some((archive.file()?, offset)));
+        if let Some((file, offset)) = shared {
+            self.pad_before(file, offset, bytes.len())?;
         }
         let Self { archive, sha1, segments, control, .. } = self;
         // Written before hashed: where the bytes are copied, this brings them into the cache faster than
         // hashing.
         let began = Instant::now();
-        match shared {
-            Some((from, offset)) => archive.write_shared(bytes, from, offset)?,
-            None => archive.write_all(bytes)?,
+        if let Some((file, offset)) = shared {
+            archive.write_shared(bytes, file, offset)?;
+        } else {
+            let mut members = members.clone().map(|(length, digest)| (length, *digest.bytes()));
+            archive.write_members(bytes, &mut members, from.map(|(_, offset)| offset))?;
         }
         let is_written = Instant::now();
         hash(sha1, bytes);
         if let Some(segments) = segments {
-            add_each(segments, bytes, lengths)?;
+            add_each(segments, bytes, members.map(|(length, _)| length))?;
         }
         control.note_writing(is_written - began);
         control.note_busy(is_written.elapsed());
@@ -205,7 +210,7 @@ impl Sink {
             let (bytes, behind) = rest.split_at(run.iter().map(|member| member.len).sum());
             rest = behind;
             let shared = job.previous.as_ref().zip(run.first().and_then(|member| member.shared_at));
-            self.put(bytes, shared, run.iter().map(|member| member.len as u64))?;
+            self.put(bytes, shared, run.iter().map(|member| (member.len as u64, member.digest)))?;
             let Self { lines, totals, levels, .. } = &mut *self;
             for member in run {
                 left -= 1;

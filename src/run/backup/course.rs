@@ -23,6 +23,7 @@ use crate::reader::exclude::Excludes;
 use crate::run::collect::Collector;
 use crate::source::Source;
 use crate::store::catalog::list_volume;
+use crate::store::shared::ArchiveLayout;
 use crate::store::{Destination, Folder};
 use crate::units::ByteLen;
 
@@ -42,11 +43,14 @@ pub(super) fn work(
     if signer.is_some() && options.mode == BackupMode::Image {
         return Err(BackupError::SealedImage);
     }
+    if options.archive.layout == ArchiveLayout::Shared && !destination.is_local() {
+        return Err(BackupError::SharedInObjectStore(destination.root().to_owned()));
+    }
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.name() });
 
     let before = destination.store().traffic();
-    let volume = destination.volume_directory(source.backup_name())?;
+    let volume = destination.volume_directory_for(source.backup_name(), options.archive.layout)?;
     let backups = list_volume(&*volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
     let backups = EarlierBackups::of(&backups);

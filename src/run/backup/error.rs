@@ -78,6 +78,12 @@ pub enum BackupError {
     /// An image is to be encrypted.
     #[error("images are not encrypted yet: back up its files, or leave this volume out of [encryption]")]
     SealedImage,
+    /// The shared layout in an object store.
+    #[error(
+        "the shared layout needs a directory, and {} is in an object store: set `layout = \"plain\"` in [archive]",
+        .0.display()
+    )]
+    SharedInObjectStore(PathBuf),
     /// An exclude pattern.
     #[error(transparent)]
     Exclude(#[from] BadPattern),

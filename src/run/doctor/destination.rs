@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::finding::{Add, Answer};
 use crate::config::Config;
 use crate::error::with_causes;
+use crate::run::next_room::next_bytes;
 use crate::run::prune::Shelf;
 use crate::store::Destination;
 use crate::store::catalog::BackupState;
@@ -63,11 +64,11 @@ fn shelves(destination: &Destination, now: DateTime<Utc>, add: &mut Add<'_>) -> 
 
 /// `free_bytes` is `None` for an object store, which has no known limit.
 fn backups(shelves: &[Shelf], free_bytes: Option<u64>, now: DateTime<Utc>, add: &mut Add<'_>) {
-    let next_bytes: u64 = shelves.iter().filter_map(Shelf::newest).map(|newest| newest.sizes.archive_bytes).sum();
+    let next_bytes = shelves.iter().filter_map(next_bytes).fold(0, u64::saturating_add);
     if let Some(free_bytes) = free_bytes {
         let answer = if free_bytes < next_bytes { Answer::Doubtful } else { Answer::Good };
         let what =
-            format!("{} free; the last backups of all volumes have {}", ByteLen(free_bytes), ByteLen(next_bytes));
+            format!("{} free; the last backups of all volumes took {}", ByteLen(free_bytes), ByteLen(next_bytes));
         add("destination", answer, what);
     }
     let count = |wanted: fn(&BackupState) -> bool| {

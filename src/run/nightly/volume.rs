@@ -18,6 +18,7 @@ use crate::run::backup::taken::TakenSnapshot;
 use crate::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use crate::run::expected::Expected;
 use crate::run::hooks;
+use crate::run::next_room::next_bytes;
 use crate::run::prune::{self, Kept, Shelf, shelf_of};
 use crate::run::throttle::limited;
 use crate::source::{self, LvFacts, Source, SourceError};
@@ -201,9 +202,8 @@ impl Night<'_> {
     }
 
     fn check_space(&self, before: Option<&Shelf>) -> Result<(), NoBackup> {
-        let Some(last) = before.and_then(Shelf::newest) else { return Ok(()) };
-        let needed_bytes =
-            last.sizes.archive_bytes.saturating_add(last.sizes.index_bytes).saturating_add(SIDE_FILES_BYTES);
+        let Some(next_bytes) = before.and_then(next_bytes) else { return Ok(()) };
+        let needed_bytes = next_bytes.saturating_add(SIDE_FILES_BYTES);
         let free_bytes = self.destination.free_space()?.0;
         if free_bytes >= needed_bytes { Ok(()) } else { Err(NoBackup::NoSpace { free_bytes, needed_bytes }) }
     }

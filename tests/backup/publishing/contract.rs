@@ -8,6 +8,7 @@ use volbak::store::Store;
 use volbak::store::api::{Content, Lock, Writers};
 use volbak::store::local::LocalStore;
 use volbak::store::open::OpenError;
+use volbak::store::shared::SharedFolder;
 
 use super::memory::Memory;
 
@@ -17,6 +18,15 @@ fn a_directory_keeps_the_contract() {
     keeps_the_contract(&LocalStore::open(dir.path()).unwrap());
     let dir = tempfile::tempdir().unwrap();
     keeps_the_contract(&LocalStore::by_path(dir.path()));
+}
+
+#[test]
+fn a_directory_with_composed_archives_keeps_the_contract() {
+    for composes in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        keeps_the_contract(&*SharedFolder::over(Arc::new(LocalStore::open(dir.path()).unwrap()), composes));
+        keeps_the_contract(&*SharedFolder::over(Arc::new(Memory::new()), composes));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -41,6 +42,8 @@ struct World {
     pending: Vec<Change>,
     folders: BTreeSet<String>,
     locks: BTreeSet<String>,
+    /// Of each folder, who holds it: so many together, or one alone.
+    held: BTreeMap<String, (usize, bool)>,
     steps: usize,
     stop_at: Option<usize>,
 }
@@ -115,6 +118,7 @@ impl Memory {
         (world.synced_names, world.names) = (names.clone(), names);
         (world.steps, world.stop_at) = (0, None);
         world.locks.clear();
+        world.held.clear();
         Self::of(world)
     }
 
@@ -287,6 +291,46 @@ impl Store for Memory {
 
     fn space(&self) -> Result<Option<Space>, StoreError> {
         Ok(None)
+    }
+
+    fn free_ranges(&self, name: &str, ranges: &[Range<u64>]) -> Result<bool, StoreError> {
+        let mut world = self.step("freeing", name)?;
+        let file = world.names.get(&self.name(false, name)).copied();
+        let file = file.ok_or_else(|| self.error("freeing", name, Errno::NOENT.into()))?;
+        let Data { bytes, synced } = &mut world.files[file];
+        for range in ranges {
+            let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+            bytes[range.clone()].fill(0);
+            // Whatever else comes to the disk, this may.
+            synced[range].fill(0);
+        }
+        Ok(true)
+    }
+
+    fn hold(&self, alone: bool) -> Option<RunLock> {
+        struct Holds(Memory, bool);
+        impl Drop for Holds {
+            fn drop(&mut self) {
+                let mut world = self.0.lock_world();
+                let Some(held) = world.held.get_mut(&self.0.folder) else { return };
+                if self.1 {
+                    held.1 = false;
+                } else {
+                    held.0 = held.0.saturating_sub(1);
+                }
+            }
+        }
+        let mut world = self.lock_world();
+        let held = world.held.entry(self.folder.clone()).or_default();
+        if held.1 || (alone && held.0 > 0) {
+            return None;
+        }
+        if alone {
+            held.1 = true;
+        } else {
+            held.0 += 1;
+        }
+        Some(RunLock::new(Holds(self.clone(), alone)))
     }
 }
 

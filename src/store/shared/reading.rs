@@ -1,0 +1,41 @@
+//! Reads recipes, and keeps what they refer to from being freed meanwhile.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::recipe::{MOST_BYTES, Recipe};
+use crate::outside::{BlockCursor, BlockRead};
+use crate::store::api::{RunLock, Store};
+use crate::store::open::OpenError;
+
+/// How often a reader looks for the end of freeing, and how long it waits each time.
+const WAITS: u32 = 100;
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Reads the recipe in the file `name`.
+pub(super) fn read_recipe(folder: &dyn Store, name: &str) -> Result<Recipe, OpenError> {
+    parse_recipe(folder.path().join(name), folder.open(name)?)
+}
+
+/// Reads the recipe in an open file.
+pub(super) fn parse_recipe(path: PathBuf, file: Arc<dyn BlockRead>) -> Result<Recipe, OpenError> {
+    let mut text = Vec::new();
+    let read = BlockCursor::new(file).take(MOST_BYTES + 1).read_to_end(&mut text);
+    let recipe =
+        read.and_then(|_| Recipe::parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)));
+    recipe.map_err(|source| OpenError::Io { path, source })
+}
+
+/// Holds the segments so that nothing is freed.
+pub(super) fn hold_to_read(segments: &dyn Store) -> io::Result<RunLock> {
+    for _ in 0..WAITS {
+        if let Some(held) = segments.hold(false) {
+            return Ok(held);
+        }
+        sleep(WAIT);
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "room in it is being freed by another process; try again later"))
+}

@@ -1,0 +1,275 @@
+//! Nights in the shared layout, onto a directory that cannot share blocks.
+//!
+//! Promises: thirty nights take little more room than one; each archive is byte for byte that of the plain layout, and a shell
+//! makes it; all that reads backups reads these; what nobody needs is freed, and removing one night, also by hand, harms no
+//! other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::testkit::guest::backups::{beside, files_below, run_expecting, snapshot};
+use crate::testkit::guest::{Mounted, make_image, quoted, sh};
+use crate::testkit::tree::{Filesystem, noise, text};
+
+const NIGHTS: u32 = 5;
+
+/// The loop of docs/restore-without-volbak.md.
+const LOOP: &str = r#"grep -v '^#' "$F.parts" | while read -r s o l; do dd if="segments/$s" bs=1M iflag=skip_bytes,count_bytes skip="$o" count="$l" status=none; done"#;
+/// What makes an index of what the loop prints for it.
+const AWK: &str = r#"awk 'BEGIN { FS = OFS = "\t" } $1 == "M" { if ($2 == "") $2 = n + 0; if ($3 == "") $3 = a + 0; if ($5 == "") $5 = t + 0; n = $2 + 1; a = $3 + $4; t = $5 + $6 } $1 == "E" { if ($3 == "") $3 = e + 0; e = $3 + $4 } 1'"#;
+
+struct Guest {
+    scratch: tempfile::TempDir,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let guest = Self { scratch: tempfile::tempdir().unwrap() };
+        make_image(&guest.image(), "64M", Filesystem::Ext4);
+        let mounted = guest.mount();
+        for number in 0..3 {
+            fs::write(guest.at("mnt").join(format!("large-{number}")), noise(number, 4 << 20)).unwrap();
+        }
+        for number in 0..300 {
+            let content = if number % 3 == 0 { text(number, 30_000) } else { noise(number, 9000) };
+            fs::write(guest.at("mnt").join(format!("small-{number}")), content).unwrap();
+        }
+        mounted.unmount();
+        // What is so much older than the youngest is carried.
+        sleep(Duration::from_millis(2100));
+        for dest in ["plain", "shared", "copy"] {
+            fs::create_dir(guest.at(dest)).unwrap();
+        }
+        guest
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.at("vol.img")
+    }
+
+    fn mount(&self) -> Mounted {
+        Mounted::partition(&self.image(), &self.at("mnt"))
+    }
+
+    fn change(&self, night: u32) {
+        let mounted = self.mount();
+        fs::write(self.at("mnt").join(format!("small-{}", 40 * night)), noise(night.into(), 9000 + 512)).unwrap();
+        fs::write(self.at("mnt/new"), text(night.into(), 5000)).unwrap();
+        if night == 3 {
+            fs::remove_file(self.at("mnt/small-100")).unwrap();
+        }
+        mounted.unmount();
+    }
+
+    /// A backup in the shared layout, without any that are due to be read again.
+    fn night(&self, more: &[&str]) -> PathBuf {
+        snapshot(
+            &self.image(),
+            &self.at("shared"),
+            &[&["--layout", "shared", "--full-read-every-days", "0"], more].concat(),
+        )
+    }
+
+    fn shared(&self, verb: &str, status: i32, more: &[&str]) -> String {
+        let shared = self.at("shared");
+        run_expecting(status, &[&[verb, "--destination", shared.to_str().unwrap()], more].concat())
+    }
+}
+
+/// The room that a directory takes.
+fn room(path: &Path) -> u64 {
+    sh(&format!("sync -f {0}; du -s --block-size=1 {0}", quoted(path)))
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// Makes the file `name` of the folder, as a shell does.
+fn composed(folder: &Path, name: &str, filter: &str) -> Vec<u8> {
+    let out = folder.parent().unwrap().join("composed");
+    sh(&format!("cd {}; F={}; {LOOP}{filter} > {}", quoted(folder), quoted(Path::new(name)), quoted(&out)));
+    let bytes = fs::read(&out).unwrap();
+    fs::remove_file(out).unwrap();
+    bytes
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// `VOLUME@DATE` of a backup.
+fn dated(archive: &Path) -> String {
+    let name = name_of(archive);
+    format!("vol@{}", name.split_once('.').unwrap().0.strip_prefix("vol_").unwrap())
+}
+
+#[test]
+fn nights_share_their_bytes_and_are_read_everywhere() {
+    let guest = Guest::new();
+    let mut nights = Vec::new();
+    let mut first_room = 0;
+    for night in 0..NIGHTS {
+        guest.change(night);
+        let plain = snapshot(&guest.image(), &guest.at("plain"), &["--full-read-every-days", "0"]);
+        let shared = guest.night(&[]);
+        assert!(name_of(&shared).ends_with(".tar.gz.parts"));
+        nights.push((plain, shared));
+        first_room = if night == 0 { room(&guest.at("shared/vol")) } else { first_room };
+    }
+    let taken = room(&guest.at("shared/vol"));
+    assert!(taken < first_room * 6 / 5, "{taken} for {NIGHTS} nights, {first_room} for one");
+
+    // A shell makes the archives and the indexes, which are those of the plain layout.
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/restore-without-volbak.md")).unwrap();
+    assert!(page.contains(LOOP) && page.contains(AWK), "the page has other commands");
+    let folder = guest.at("shared/vol");
+    for (plain, shared) in &nights {
+        let name = name_of(shared).replace(".parts", "");
+        let archive = composed(&folder, &name, "");
+        assert!(archive == fs::read(plain).unwrap(), "{name} is not the archive of the plain layout");
+        let index = name.replace(".tar.gz", ".index");
+        assert!(
+            composed(&folder, &index, &format!(" | {AWK}")) == fs::read(beside(plain, "index")).unwrap(),
+            "{index}"
+        );
+        fs::write(folder.join(&name), archive).unwrap();
+        let stem = name.replace(".tar.gz", "");
+        let listed = sh(&format!(
+            "cd {}; gzip -t {1}.tar.gz; sha1sum --quiet -c {1}.checksum; tar tzf {1}.tar.gz",
+            quoted(&folder),
+            quoted(Path::new(&stem))
+        ));
+        assert!(listed.contains("./small-299"), "{listed}");
+        fs::remove_file(folder.join(&name)).unwrap();
+    }
+
+    // All verbs.
+    guest.shared("verify", 0, &["--all", "--second-opinion", "--no-record"]);
+    guest.shared("verify", 0, &["--all", "--quick"]);
+    guest.shared("verify", 0, &["--restore-test", "vol@last"]);
+    let (before, last) = (dated(&nights[1].1), dated(&nights[4].1));
+    assert_eq!(
+        guest.shared("cat", 0, &[&format!("{last}:new")]).trim_end(),
+        String::from_utf8(text(4, 5000)).unwrap().trim_end()
+    );
+    assert!(guest.shared("browse", 0, &[&last]).contains("small-299"));
+    assert!(guest.shared("diff", 0, &[&before, &last]).contains("small-160"));
+    assert!(guest.shared("list", 0, &["vol"]).contains("vol"));
+    let target = guest.at("restored");
+    let shared = guest.at("shared");
+    let by_path = shared.join("vol").join(name_of(&nights[4].1));
+    run_expecting(0, &["restore", by_path.to_str().unwrap(), "--to", target.to_str().unwrap()]);
+    assert!(fs::read(target.join("large-2")).unwrap() == noise(2, 4 << 20));
+    guest.shared("copy", 0, &["--all", "--to", guest.at("copy").to_str().unwrap()]);
+    for (plain, shared) in &nights {
+        let copied = guest.at("copy/vol").join(name_of(shared).replace(".parts", ""));
+        assert!(fs::read(&copied).unwrap() == fs::read(plain).unwrap(), "a copy is a plain archive");
+    }
+
+    // Removal frees what only the removed nights had.
+    let removed: Vec<String> = nights[..4].iter().map(|(_, shared)| dated(shared)).collect();
+    let removed: Vec<&str> = removed.iter().map(String::as_str).collect();
+    guest.shared("remove", 0, &removed[1..3]);
+    guest.shared("verify", 0, &["--all", "--no-record"]);
+    // By hand, all files of one night.
+    let stem = name_of(&nights[0].1).replace(".tar.gz.parts", "");
+    sh(&format!("rm {}/{stem}.*", quoted(&folder)));
+    guest.shared("remove", 0, &removed[3..]);
+    guest.shared("verify", 0, &["--all", "--no-record"]);
+    let left = room(&folder);
+    assert!(left < first_room * 21 / 20, "{left} are left for one night, which took {first_room}");
+
+    // The next night carries on; without its segment it says what is missing.
+    guest.change(6);
+    guest.night(&[]);
+    let segments: Vec<_> = files_below(&folder.join("segments"));
+    let oldest = segments.iter().filter(|path| !name_of(path).contains("index")).min().unwrap();
+    fs::rename(oldest, guest.at("moved")).unwrap();
+    let said = guest.shared("verify", 1, &["--all", "--quick"]);
+    assert_eq!(said.matches(&format!("segments/{}", name_of(oldest))).count(), 2, "{said}");
+    fs::rename(guest.at("moved"), oldest).unwrap();
+    guest.shared("verify", 0, &["--all", "--quick"]);
+}
+
+#[test]
+fn images_frames_and_encrypted_archives_are_shared_as_well() {
+    let guest = Guest::new();
+    let key = guest.at("key");
+    sh(&format!("umask 077; age-keygen -o {0} 2>/dev/null; ssh-keygen -q -t ed25519 -N '' -f {0}.sign", quoted(&key)));
+    let config = guest.at("config");
+    let encryption = format!(
+        "backup_destination = '{0}'\nrequire_mount = false\n[archive]\nlayout = 'shared'\nfull_read_every_days = 0\n\
+         [encryption]\nrecipients = ['{1}']\nsigning_key = '{2}.sign'\nindex_cache = '{3}'\n\
+         allow_one_recipient = true\n",
+        guest.at("sealed").display(),
+        sh(&format!("age-keygen -y {}", quoted(&key))).trim(),
+        key.display(),
+        guest.at("cache").display(),
+    );
+    fs::write(&config, encryption).unwrap();
+    fs::create_dir(guest.at("sealed")).unwrap();
+    let (image, config) = (guest.image(), config.to_str().unwrap().to_owned());
+    let with_names = |name: &str| -> Vec<String> {
+        vec![
+            "--layout".into(),
+            "shared".into(),
+            "--name".into(),
+            name.into(),
+            "--to".into(),
+            guest.at("shared").display().to_string(),
+        ]
+    };
+    let mut rooms: Vec<[u64; 3]> = Vec::new();
+    for night in 0..3 {
+        guest.change(night);
+        for (name, more) in [("image", "--image"), ("frames", "--format=tar.zst")] {
+            let mut arguments = vec!["snapshot".to_owned(), image.display().to_string(), more.to_owned()];
+            arguments.extend(["--full-read-every-days".to_owned(), "0".to_owned()]);
+            arguments.extend(with_names(name));
+            run_expecting(0, &arguments);
+        }
+        run_expecting(0, &["snapshot", image.to_str().unwrap(), "--name", "sealed", "--config", &config]);
+        rooms.push(
+            [guest.at("shared/image"), guest.at("shared/frames"), guest.at("sealed/sealed")].map(|path| room(&path)),
+        );
+    }
+    for (first, last) in rooms[0].iter().zip(rooms[2]) {
+        assert!(last < first * 5 / 4, "{rooms:?}");
+    }
+    guest.shared("verify", 0, &["--all", "--no-record"]);
+    let sealed = guest.at("sealed");
+    run_expecting(0, &["verify", "--all", "--no-record", "--destination", sealed.to_str().unwrap()]);
+    let target = guest.at("restored");
+    let identity = key.to_str().unwrap();
+    run_expecting(
+        0,
+        &[
+            "restore",
+            "sealed@last",
+            "--destination",
+            sealed.to_str().unwrap(),
+            "--identity",
+            identity,
+            "--to",
+            target.to_str().unwrap(),
+        ],
+    );
+    assert!(fs::read(target.join("large-1")).unwrap() == noise(1, 4 << 20));
+    let folder = guest.at("shared/image");
+    let recipe =
+        files_below(&folder).into_iter().filter(|path| name_of(path).ends_with(".img.gz.parts")).max().unwrap();
+    let archive = composed(&folder, &name_of(&recipe).replace(".parts", ""), "");
+    let unpacked = guest.at("unpacked");
+    fs::write(guest.at("image.gz"), archive).unwrap();
+    sh(&format!("gzip -dc {} > {}", quoted(&guest.at("image.gz")), quoted(&unpacked)));
+    run_expecting(0, &["inspect", unpacked.to_str().unwrap()]);
+    assert_eq!(fs::metadata(&unpacked).unwrap().len(), fs::metadata(&image).unwrap().len());
+}

@@ -16,7 +16,7 @@ use volbak::store::catalog::{BackupState, list_volume};
 use volbak::store::pending::{PendingBackup, ToPublish};
 use volbak::store::remains::remove_remains;
 use volbak::store::removal::remove_backup;
-use volbak::store::shared::{Recipe, SharedFolder};
+use volbak::store::shared::{PARTS, Recipe, SharedFolder};
 use volbak::store::{Store, StoreError};
 
 use super::memory::{Left, Memory};
@@ -193,7 +193,7 @@ fn room(memory: &Memory) -> (usize, usize, usize) {
     let used = names.iter().flat_map(|name| read(&*segments, name)).filter(|byte| *byte != 0).count();
     let mut needed: BTreeMap<String, Vec<bool>> = BTreeMap::new();
     let mut parts = 0;
-    for name in volume.list().unwrap().files.iter().filter(|name| name.ends_with(".parts")) {
+    for name in volume.list().unwrap().files.iter().filter(|name| name.ends_with(PARTS)) {
         let recipe = Recipe::parse(&read(&*volume, name)).unwrap();
         for (segment, offset, length) in recipe.parts() {
             parts += 1;
@@ -321,12 +321,13 @@ fn replace(folder: &Folder, name: &str, bytes: &[u8]) {
     folder.put(name, bytes, volbak::store::api::Writers::One).unwrap();
 }
 
+type Breaking = fn(&Folder, &str);
+
 /// What is not understood is not freed, and what is freed is only what nobody needs.
 #[test]
 fn nothing_is_freed_if_anything_is_unclear() {
     let first = format!("{VOLUME}_01_01_2026");
     let second = format!("{VOLUME}_02_01_2026");
-    type Breaking = fn(&Folder, &str);
     let breakings: [(&str, Breaking); 6] = [
         ("a damaged recipe", |volume, stem| {
             let name = format!("{stem}.tar.gz.parts");

@@ -112,6 +112,7 @@ pub mod store;
 pub mod units;
 #[doc(hidden)]
 pub mod used;
+mod writer;
 
 pub use crate::events::{Event, Observer, Problem, Severity, Silent};
 pub use crate::manifest::Manifest;

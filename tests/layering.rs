@@ -32,6 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("layout", &["field"]),
     ("reader", &["entry", "field"]),
     ("used", &["layout", "field", "reader"]),
+    ("writer", &["entry", "field", "reader"]),
     // Knows keys and age files, and no backups.
     ("encryption", &[]),
     ("archive", &["entry", "encryption"]),
@@ -60,6 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "manifest",
             "reader",
             "used",
+            "writer",
             "archive",
             "store",
             "report",

@@ -63,7 +63,7 @@ pub use self::one_region::OneRegionError;
 pub use self::options::DeviceOptions;
 pub use self::planner::make_plan;
 pub use self::read_back::TableOpinion;
-pub use self::report::DeviceReport;
+pub use self::report::{DeviceReport, PutBy};
 pub use self::shown::plan_as_text;
 pub use self::volumes::is_group_name;
 

@@ -6,12 +6,14 @@
 
 mod acl_names;
 pub mod attributes;
+mod begun;
 pub mod data;
 pub mod dry_run;
 mod error;
 pub mod ids;
 mod locks;
 pub mod names;
+mod onto;
 mod options;
 pub(crate) mod part_of_region;
 mod pass;
@@ -21,6 +23,7 @@ mod reach;
 mod report;
 pub mod select;
 pub mod tree;
+mod unmounted;
 mod wanted;
 
 use std::os::fd::AsFd;
@@ -30,26 +33,27 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use self::attributes::{Restorer, Rules};
+use self::begun::begin;
 use self::ids::Uses;
 use self::locks::Locks;
+use self::onto::Onto;
 use self::part_of_region::wanted_part;
 use self::pass::Pass;
 use self::put::{PutOptions, Putter};
 use self::reach::is_reachable;
-use self::select::{Base, Part, Selection};
+use self::select::{Base, Part};
 use self::tree::Tree;
-use self::wanted::resolve_ids;
 use crate::archive::index::escape_path;
 use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::file_lock::FileLock;
-use crate::run::check::{CheckLevel, Findings, side_files};
 use crate::run::image_files::{ImageFiles, WantedFiles};
 use crate::store::Backup;
 
 pub use self::error::RestoreError;
 pub use self::options::{Existing, RestoreOptions};
 pub use self::report::RestoreReport;
+pub(crate) use self::unmounted::restore_unmounted;
 
 /// Restores. Problems with single entries are reported to `observer` and do not stop it.
 pub fn restore(
@@ -95,18 +99,8 @@ fn restore_from(
     base: &Base,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
-    files.require_files()?;
-    let selection = Arc::new(Selection::from(base, &options.paths)?.within(part));
-    let archive = files.open_archive()?;
+    let begun = begin(files, options, part, base, observer)?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
-    let mut side_findings = Findings::default();
-    let sides = if options.paths.is_empty() {
-        side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
-    } else {
-        side_files::check_for_paths(files, &options.cancel, &mut side_findings)
-    };
-    let sides = sides.map_err(RestoreError::of_check)?;
-    let (ids, names) = resolve_ids(&archive, &sides, options, part, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
     // The lock belongs to its own descriptor, which must outlive the tree.
     let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);
@@ -120,47 +114,35 @@ fn restore_from(
     if options.existing == Existing::Resume {
         tree.remove_remains().map_err(target_error)?;
     }
-    for finding in &side_findings.first {
-        let what = format!("{}; restored nevertheless, as far as the rest is consistent", finding.what);
-        let problem = Problem::new(Severity::Warning, finding.place(files.stem(), files.kind()), what);
-        observer.on_event(&Event::Problem(problem));
-    }
+    begun.tell_findings(files, observer);
     let put_options =
         PutOptions { existing: options.existing, verify: options.verify, devices: options.devices, top: options.top };
     let reachable = tree.root().is_none_or(|root| is_reachable(root, options.top));
-    let rules = Rules { strip_set_id: reachable && !options.keep_set_id, ids, names: Arc::new(names) };
+    let rules = Rules {
+        strip_set_id: reachable && !options.keep_set_id,
+        ids: begun.ids.clone(),
+        names: Arc::clone(&begun.names),
+    };
     let mut run = Pass {
-        putter: Putter {
+        onto: Onto::Directory(Box::new(Putter {
             tree,
             restorer: Restorer::of_process(),
             options: put_options,
             rules,
             below: part.below.clone(),
             locks: Locks::default(),
-        },
+        })),
         in_the_way: Vec::new(),
         uses: Uses::default(),
-        report: RestoreReport { archive_problems: side_findings.total, ..RestoreReport::default() },
+        report: RestoreReport { archive_problems: begun.side_findings.total, ..RestoreReport::default() },
         late_links: Vec::new(),
         observer,
         options,
         told: 0,
     };
-    let expected = sides.manifest.as_ref().map_or(sides.archive_bytes, |manifest| manifest.sizes.tar_bytes);
-    if selection.is_everything() {
-        observer.on_event(&Event::ExpectedBytes { bytes: expected });
-    }
-    run.read(Arc::clone(&archive), &sides, &selection)?;
-    let unmatched = selection.unmatched();
-    if !unmatched.is_empty() && unmatched.len() == options.paths.len() {
-        return Err(RestoreError::NothingMatches(unmatched));
-    }
-    for pattern in unmatched {
-        run.fail("", &format!("nothing in the archive matches {pattern}"));
-    }
-    run.late_links(&archive, &sides)?;
-    run.tell_what_is_in_the_way();
-    let Pass { mut putter, mut report, uses, .. } = run;
+    run.read_all(&begun)?;
+    let Pass { onto, mut report, uses, .. } = run;
+    let Onto::Directory(mut putter) = onto else { return Err(target_error(Errno::BADF)) };
     report.merged_ids = uses.merged(&putter.rules.ids);
     for what in &report.merged_ids {
         let place = options.to.display().to_string();
@@ -175,12 +157,7 @@ fn restore_from(
     if let Some(Ok(root)) = &root {
         putter.locks.set(root.as_fd(), &mut putter.restorer);
     }
-    for (what, count) in putter.restorer.shortfalls() {
-        let problem =
-            Problem::new(Severity::Warning, options.to.display().to_string(), format!("{what} ({count} times)"));
-        observer.on_event(&Event::Problem(problem));
-    }
-    report.shortfalls.clone_from(putter.restorer.shortfalls());
+    report.take_shortfalls(&putter.restorer, &options.to, observer);
     report.stripped = putter.restorer.stripped();
     if report.stripped > 0 {
         let what = format!(

@@ -20,4 +20,5 @@ mod second_opinion;
 mod shared_host;
 #[path = "../testkit/mod.rs"]
 mod testkit;
+mod unmounted;
 mod verify_verb;

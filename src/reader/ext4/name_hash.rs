@@ -2,16 +2,16 @@
 
 /// The hash function of a filesystem.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NameHash {
-    pub(super) kind: Kind,
+pub(crate) struct NameHash {
+    pub(crate) kind: Kind,
     /// `s_hash_seed`; all zeros select the built-in seed.
-    pub(super) seed: [u32; 4],
+    pub(crate) seed: [u32; 4],
     /// Whether bytes above 127 are negative, as on most architectures.
-    pub(super) is_signed: bool,
+    pub(crate) is_signed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Legacy,
     HalfMd4,
     Tea,
@@ -23,7 +23,7 @@ const FIRST_SEED: [u32; 4] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476
 
 impl NameHash {
     /// The hash of a name; the lowest bit is 0.
-    pub(super) fn of(&self, name: &[u8]) -> u32 {
+    pub(crate) fn of(&self, name: &[u8]) -> u32 {
         let mut state = if self.seed == [0; 4] { FIRST_SEED } else { self.seed };
         let hash = match self.kind {
             Kind::Legacy => self.legacy(name),

@@ -42,67 +42,67 @@ const KNOWN_RO_COMPAT: u32 = ro_compat::SPARSE_SUPER
 /// The decoded superblock. Lengths are in filesystem blocks unless stated otherwise.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a bit of the superblock")]
-pub(super) struct Superblock {
-    pub(super) block_bytes: u64,
+pub(crate) struct Superblock {
+    pub(crate) block_bytes: u64,
     /// The maximum size of a file in bytes, mapped by extents and by block numbers.
-    pub(super) max_sizes: [u64; 2],
-    pub(super) blocks: u64,
+    pub(crate) max_sizes: [u64; 2],
+    pub(crate) blocks: u64,
     /// The allocation unit; larger than one block with `bigalloc`.
-    pub(super) cluster_blocks: u64,
-    pub(super) groups: u64,
-    pub(super) inodes: u32,
-    pub(super) inodes_per_group: u32,
-    pub(super) inode_bytes: usize,
-    pub(super) first_inode: u32,
-    pub(super) descriptor_bytes: usize,
-    pub(super) journal_inode: u32,
-    pub(super) overhead_blocks: u64,
-    pub(super) has_64_bits: bool,
-    pub(super) has_file_types: bool,
-    pub(super) has_huge_files: bool,
-    pub(super) has_projects: bool,
-    pub(super) has_large_directories: bool,
+    pub(crate) cluster_blocks: u64,
+    pub(crate) groups: u64,
+    pub(crate) inodes: u32,
+    pub(crate) inodes_per_group: u32,
+    pub(crate) inode_bytes: usize,
+    pub(crate) first_inode: u32,
+    pub(crate) descriptor_bytes: usize,
+    pub(crate) journal_inode: u32,
+    pub(crate) overhead_blocks: u64,
+    pub(crate) has_64_bits: bool,
+    pub(crate) has_file_types: bool,
+    pub(crate) has_huge_files: bool,
+    pub(crate) has_projects: bool,
+    pub(crate) has_large_directories: bool,
     /// Files and names may be encrypted.
-    pub(super) has_encryption: bool,
+    pub(crate) has_encryption: bool,
     /// Seed of the metadata checksums (`metadata_csum`); `None` without them.
-    pub(super) checksum_seed: Option<u32>,
+    pub(crate) checksum_seed: Option<u32>,
     /// Seed of the group descriptors' checksums (`gdt_csum`); `None` without them.
-    pub(super) group_checksum_uuid: Option<[u8; 16]>,
-    pub(super) first_data_block: u64,
+    pub(crate) group_checksum_uuid: Option<[u8; 16]>,
+    pub(crate) first_data_block: u64,
     /// `flex_bg`.
-    pub(super) has_flexible_groups: bool,
+    pub(crate) has_flexible_groups: bool,
     /// Whether directories may have indexes.
-    pub(super) has_indexes: bool,
-    pub(super) hash_seed: [u32; 4],
-    pub(super) hash_is_signed: bool,
-    pub(super) has_extents: bool,
-    pub(super) blocks_per_group: u64,
+    pub(crate) has_indexes: bool,
+    pub(crate) hash_seed: [u32; 4],
+    pub(crate) hash_is_signed: bool,
+    pub(crate) has_extents: bool,
+    pub(crate) blocks_per_group: u64,
     /// `s_reserved_gdt_blocks`: blocks reserved for more descriptors.
-    pub(super) reserved_descriptor_blocks: u64,
-    pub(super) copies: Copies,
-    pub(super) has_journal: bool,
+    pub(crate) reserved_descriptor_blocks: u64,
+    pub(crate) copies: Copies,
+    pub(crate) has_journal: bool,
     /// `s_last_orphan`: the first orphan.
-    pub(super) last_orphan: u32,
+    pub(crate) last_orphan: u32,
     /// `s_orphan_file_inum`; 0 without one.
-    pub(super) orphan_file: u32,
+    pub(crate) orphan_file: u32,
     /// Inodes of the filesystem itself that have no name: quotas and the orphan file.
-    pub(super) own_inodes: Vec<u32>,
+    pub(crate) own_inodes: Vec<u32>,
     /// Errors that the guest's kernel recorded, in words.
-    pub(super) recorded_errors: Option<String>,
-    pub(super) needs_replay: bool,
-    pub(super) was_clean: bool,
+    pub(crate) recorded_errors: Option<String>,
+    pub(crate) needs_replay: bool,
+    pub(crate) was_clean: bool,
 }
 
 impl Superblock {
     /// Reads the primary superblock.
-    pub(super) fn read(blocks: &dyn BlockRead) -> Result<Self, NotRead> {
+    pub(crate) fn read(blocks: &dyn BlockRead) -> Result<Self, NotRead> {
         let mut bytes = vec![0; LEN];
         blocks.read_at(START, &mut bytes)?;
         Self::parse(&bytes, blocks.len_bytes())
     }
 
     /// Decodes `bytes` as the superblock of a filesystem in a region of `region_bytes`.
-    pub(super) fn parse(bytes: &[u8], region_bytes: u64) -> Result<Self, NotRead> {
+    pub(crate) fn parse(bytes: &[u8], region_bytes: u64) -> Result<Self, NotRead> {
         let word = |at: usize| le32(bytes, at).ok_or_else(cut_off);
         let half = |at: usize| le16(bytes, at).ok_or_else(cut_off);
         let left = |what: &str| Err(NotRead::LeftToKernel(what.to_owned()));
@@ -197,12 +197,12 @@ impl Superblock {
     }
 
     /// The maximum size of a file in bytes, mapped by extents or by block numbers.
-    pub(super) fn max_size(&self, has_extents: bool) -> u64 {
+    pub(crate) fn max_size(&self, has_extents: bool) -> u64 {
         self.max_sizes[usize::from(!has_extents)]
     }
 
     /// The byte offset of a block; an error if it is outside the filesystem.
-    pub(super) fn offset_of(&self, block: u64) -> io::Result<u64> {
+    pub(crate) fn offset_of(&self, block: u64) -> io::Result<u64> {
         if block < self.blocks {
             Ok(block * self.block_bytes)
         } else {
@@ -212,7 +212,7 @@ impl Superblock {
 
     /// Whether a group's bitmaps and inode table may lie at `start`: anywhere with `flex_bg`, otherwise inside the
     /// group.
-    pub(super) fn may_hold(&self, group: u64, start: u64, len: u64) -> bool {
+    pub(crate) fn may_hold(&self, group: u64, start: u64, len: u64) -> bool {
         let (first, end) = if self.has_flexible_groups {
             (self.first_data_block, self.blocks)
         } else {
@@ -223,12 +223,12 @@ impl Superblock {
     }
 
     /// Whether a group starts with a copy of the superblock and the descriptors: ext4 layout, "Layout".
-    pub(super) fn has_copy(&self, group: u64) -> bool {
+    pub(crate) fn has_copy(&self, group: u64) -> bool {
         self.copies.has(group)
     }
 
     /// The block length as a `usize`.
-    pub(super) fn block_len(&self) -> usize {
+    pub(crate) fn block_len(&self) -> usize {
         // At most 64 KiB.
         usize::try_from(self.block_bytes).unwrap_or(0)
     }

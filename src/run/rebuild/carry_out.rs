@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod make;
 mod mark;
+mod unmounted;
 
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;

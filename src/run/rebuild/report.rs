@@ -7,11 +7,27 @@ use serde::Serialize;
 use super::read_back::TableOpinion;
 use crate::run::restore::RestoreReport;
 
+/// What put the files into a new filesystem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum PutBy {
+    /// volbak's own writer, without a mount.
+    Volbak,
+    /// The kernel, in a mount.
+    Kernel {
+        /// Why volbak's own writer did not, if it writes this type.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+}
+
 /// The result of restoring a disk.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DeviceReport {
     /// The result for the files, by region.
     pub files: BTreeMap<String, RestoreReport>,
+    /// What put the files there, by region.
+    pub put_by: BTreeMap<String, PutBy>,
     /// Differences from the source, one line each. Each was reported as a problem.
     pub failures: Vec<String>,
     /// The filesystems that were checked and found clean.

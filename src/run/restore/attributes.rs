@@ -1,5 +1,6 @@
 //! Owner, mode, attributes and time of restored entries.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,6 +15,7 @@ use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::entry::{Timestamp, Xattr};
 use crate::outside::inode_flags;
 use crate::outside::inode_flags::fat;
+use crate::writer::ext4;
 
 /// `S_ISUID` and `S_ISGID`.
 const SET_ID: u32 = 0o6000;
@@ -121,6 +123,19 @@ impl Restorer {
             let letters = inode_flags::letters(missing);
             self.fell_short(format!("inode flags (chattr +{letters}) could not be set: {why}"));
         }
+    }
+
+    /// Records extended attributes of these names for which there is no room.
+    pub(super) fn xattrs_fell_short(&mut self, names: &[Vec<u8>]) {
+        for name in names {
+            self.xattr_fell_short(name, Errno::NOSPC);
+        }
+    }
+
+    fn xattr_fell_short(&mut self, name: &[u8], error: Errno) {
+        let family = name.split(|byte| *byte == b'.').next().unwrap_or(name);
+        let family = if family.len() < 20 { family } else { b"other" };
+        self.fell_short(format!("attributes `{}.*` could not be set: {error}", family.escape_ascii()));
     }
 
     /// The number of files whose set-id bits or capabilities were dropped by [`Rules::strip_set_id`].
@@ -268,6 +283,30 @@ impl Attributes {
         rustix::fs::utimensat(at, name, &times(self.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(AttributeError::Time)
     }
 
+    /// The attributes for an inode that volbak writes itself, set in the order of [`Self::set_open`].
+    pub(super) fn for_writer(&self, kind: ext4::Kind, restorer: &mut Restorer) -> ext4::Attributes {
+        // Links have all permissions.
+        let inode = RefCell::new(ext4::Attributes::new(kind, 0o777, self.mtime));
+        let set = |xattr: &Xattr| inode.borrow_mut().set_xattr(xattr);
+        self.set_xattrs(true, restorer, set);
+        if kind != ext4::Kind::Symlink {
+            inode.borrow_mut().mode = self.mode(self.uid.is_some() && self.gid.is_some()).as_raw_mode();
+        }
+        self.set_xattrs(false, restorer, set);
+        let mut inode = inode.into_inner();
+        (inode.uid, inode.gid) = (self.uid.unwrap_or(0), self.gid.unwrap_or(0));
+        if matches!(kind, ext4::Kind::File | ext4::Kind::Directory) {
+            if self.project != 0 {
+                restorer.fell_short(format!("project ids could not be set: {}", Errno::OPNOTSUPP));
+            }
+            if self.flags & fat::KNOWN != 0 {
+                restorer.fell_short(NO_FAT.to_owned());
+            }
+            restorer.flags_fell_short((inode.set_flags(self.flags & !fat::ALL), None));
+        }
+        inode
+    }
+
     fn uid(&self) -> Option<Uid> {
         self.uid.map(Uid::from_raw)
     }
@@ -296,9 +335,7 @@ impl Attributes {
     fn set_xattrs(&self, user: bool, restorer: &mut Restorer, set: impl Fn(&Xattr) -> Result<(), Errno>) {
         for xattr in self.xattrs.iter().filter(|xattr| xattr.name.starts_with(b"user.") == user) {
             if let Err(error) = set(xattr) {
-                let family = xattr.name.split(|byte| *byte == b'.').next().unwrap_or(&xattr.name);
-                let family = if family.len() < 20 { family } else { b"other" };
-                restorer.fell_short(format!("attributes `{}.*` could not be set: {error}", family.escape_ascii()));
+                restorer.xattr_fell_short(&xattr.name, error);
             }
         }
     }

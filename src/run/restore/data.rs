@@ -1,7 +1,7 @@
 //! Writes an entry's data to its places in a file, or compares it with a file.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::SeekFrom;
@@ -71,22 +71,35 @@ pub enum DataError {
 }
 
 /// Writes an entry's data to an empty file. Holes stay holes.
-pub fn write_data<S: ChunkSource>(
-    mut file: &File,
+pub fn write_data<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> Result<(), DataError> {
+    place_data(head, reader, &mut |at, data| file.write_all_at(data, at))?;
+    if head.runs.is_some() {
+        file.set_len(head.size).map_err(DataError::Write)?;
+    }
+    Ok(())
+}
+
+/// Gives an entry's data to `write`, with its offset in the file, in ascending order.
+pub(crate) fn place_data<S: ChunkSource>(
     head: &EntryHead,
     reader: &mut EntryReader<S>,
+    write: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>,
 ) -> Result<(), DataError> {
     let mut places = head.runs.as_ref().map(Places::of);
+    let mut end = 0;
     loop {
         let data = match reader.next_data() {
             Ok(Some(data)) => data,
-            Ok(None) => break,
+            Ok(None) => return Ok(()),
             Err(lost) => {
                 return Err(DataError::Lost { member: lost.place.member, what: lost.what });
             }
         };
         match &mut places {
-            None => file.write_all(data).map_err(DataError::Write)?,
+            None => {
+                write(end, data).map_err(DataError::Write)?;
+                end += data.len() as u64;
+            }
             Some(places) => {
                 let mut rest = data;
                 while !rest.is_empty() {
@@ -94,16 +107,12 @@ pub fn write_data<S: ChunkSource>(
                     let Some(Placed { at, now, later }) = places.next(rest).map_err(DataError::Write)? else {
                         return Err(DataError::MapTooShort);
                     };
-                    file.write_all_at(now, at).map_err(DataError::Write)?;
+                    write(at, now).map_err(DataError::Write)?;
                     rest = later;
                 }
             }
         }
     }
-    if places.is_some() {
-        file.set_len(head.size).map_err(DataError::Write)?;
-    }
-    Ok(())
 }
 
 /// Whether a file of the entry's length has its data in the right places, and zeros elsewhere.

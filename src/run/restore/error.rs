@@ -1,12 +1,13 @@
 //! Errors that end a restore.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::names::IdError;
 use super::select::BadPattern;
 use crate::run::check::CheckError;
 use crate::store::open::OpenError;
 use crate::store::{Backup, IsImage, ReadError};
+use crate::writer::ext4::WriteError;
 
 /// Why a restore is not complete.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum RestoreError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The filesystem cannot be filled without a mount.
+    #[error("the kernel must restore the files: {0}")]
+    LeftToKernel(String),
     /// Another restore is running there.
     #[error("another restore works in {}", .0.display())]
     Busy(PathBuf),
@@ -73,6 +77,16 @@ impl RestoreError {
         match error {
             CheckError::Stopped => Self::Stopped,
             CheckError::Here(source) => Self::Here(source),
+        }
+    }
+
+    /// The error of volbak's own writer of the filesystem `to`.
+    pub(super) fn of_writer(error: WriteError, to: &Path) -> Self {
+        let target = |source| Self::Target { to: to.to_owned(), source };
+        match error {
+            WriteError::LeftToKernel(why) => Self::LeftToKernel(why),
+            WriteError::Io(source) => target(source),
+            WriteError::Refused(error) => target(error.into()),
         }
     }
 

@@ -73,6 +73,11 @@ impl RestoreOptions {
     /// Restores everything into the root of a new filesystem, including devices, the root's attributes and set-id
     /// bits. What mkfs left there is replaced: ext4 has a lost+found.
     pub(crate) fn into_new_filesystem(root: BorrowedFd<'_>, threads: usize, cancel: &Cancel) -> Self {
+        Self::into_unmounted(format!("/proc/self/fd/{}", root.as_raw_fd()), threads, cancel)
+    }
+
+    /// The same for a filesystem that is not mounted, which messages call `name`.
+    pub(crate) fn into_unmounted(name: impl Into<PathBuf>, threads: usize, cancel: &Cancel) -> Self {
         Self {
             existing: Existing::Overwrite,
             devices: true,
@@ -80,7 +85,7 @@ impl RestoreOptions {
             keep_set_id: true,
             threads,
             cancel: cancel.clone(),
-            ..Self::into_directory(format!("/proc/self/fd/{}", root.as_raw_fd()))
+            ..Self::into_directory(name)
         }
     }
 }

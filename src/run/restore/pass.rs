@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::begun::Begun;
 use super::error::RestoreError;
 use super::ids::Uses;
+use super::onto::Onto;
 use super::options::{Existing, RestoreOptions};
-use super::put::{Outcome, Putter};
+use super::put::Outcome;
 use super::report::RestoreReport;
 use super::select::Selection;
 use super::wanted::{index_of, plan_of, selects_without_index};
@@ -29,7 +31,7 @@ const MAX_EXAMPLES: usize = 5;
 
 /// A restore in progress.
 pub(super) struct Pass<'a> {
-    pub(super) putter: Putter,
+    pub(super) onto: Onto,
     pub(super) report: RestoreReport,
     /// Links with missing targets: target and own path.
     pub(super) late_links: Vec<(Vec<u8>, Vec<u8>)>,
@@ -43,8 +45,28 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Restores everything that was begun, and tells what is missing.
+    pub(super) fn read_all(&mut self, begun: &Begun) -> Result<(), RestoreError> {
+        let Begun { selection, archive, sides, .. } = begun;
+        let expected = sides.manifest.as_ref().map_or(sides.archive_bytes, |manifest| manifest.sizes.tar_bytes);
+        if selection.is_everything() {
+            self.observer.on_event(&Event::ExpectedBytes { bytes: expected });
+        }
+        self.read(Arc::clone(archive), sides, selection)?;
+        let unmatched = selection.unmatched();
+        if !unmatched.is_empty() && unmatched.len() == self.options.paths.len() {
+            return Err(RestoreError::NothingMatches(unmatched));
+        }
+        for pattern in unmatched {
+            self.fail("", &format!("nothing in the archive matches {pattern}"));
+        }
+        self.late_links(archive, sides)?;
+        self.tell_what_is_in_the_way();
+        Ok(())
+    }
+
     /// Reads the selected part of the archive once, and restores it.
-    pub(super) fn read(
+    fn read(
         &mut self,
         archive: Arc<dyn BlockRead>,
         sides: &SideFiles,
@@ -66,6 +88,9 @@ impl Pass<'_> {
                     // With an index, entries were selected there.
                     if indexed || everything || selects_without_index(selection, &head) {
                         self.take(&head.path, &head, line.as_deref(), &mut reader);
+                    }
+                    if let Some(ended) = self.onto.ended(self.options) {
+                        return Err(ended);
                     }
                 }
                 Item::Lost { line: Some(line), what, .. } => {
@@ -134,17 +159,21 @@ impl Pass<'_> {
         for problem in &head.problems {
             self.fail(&escape_path(path), problem);
         }
-        if let Some(what) = self.putter.rules.names.missing(head) {
+        if let Some(what) = self.onto.rules().names.missing(head) {
             self.fail(&escape_path(path), &what);
         }
         if line.is_some_and(|line| line.damaged) {
             let what = "was not read whole when it was backed up; restored as it is in the archive";
             self.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, escape_path(path), what)));
         }
-        if !self.putter.rules.ids.is_empty() {
+        if !self.onto.rules().ids.is_empty() {
             self.uses.note(head);
         }
-        match self.putter.put(path, head, line, reader) {
+        let outcome = self.onto.put(path, head, line, reader);
+        if self.onto.has_ended() {
+            return;
+        }
+        match outcome {
             Outcome::Restored => {
                 self.report.restored += 1;
                 self.report.data_bytes += head.stored_bytes;
@@ -180,7 +209,7 @@ impl Pass<'_> {
     }
 
     /// Reports all of them on one line.
-    pub(super) fn tell_what_is_in_the_way(&self) {
+    fn tell_what_is_in_the_way(&self) {
         let count = self.report.in_the_way;
         let Some(more) = count.checked_sub(self.in_the_way.len() as u64).filter(|_| count > 0) else { return };
         let examples = self.in_the_way.join(", ");
@@ -196,7 +225,7 @@ impl Pass<'_> {
         self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, place, what)));
     }
 
-    pub(super) fn fail(&mut self, path: &str, what: &str) {
+    fn fail(&mut self, path: &str, what: &str) {
         // A file that was interrupted by the cancellation is not damaged; the run reports the cancellation.
         if self.options.cancel.is_cancelled() {
             return;
@@ -206,7 +235,7 @@ impl Pass<'_> {
     }
 
     /// Restores links whose targets were not selected: the first name gets the data, the others are linked to it.
-    pub(super) fn late_links(&mut self, archive: &Arc<dyn BlockRead>, sides: &SideFiles) -> Result<(), RestoreError> {
+    fn late_links(&mut self, archive: &Arc<dyn BlockRead>, sides: &SideFiles) -> Result<(), RestoreError> {
         let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         for (target, path) in std::mem::take(&mut self.late_links) {
             groups.entry(target).or_default().push(path);
@@ -244,14 +273,7 @@ impl Pass<'_> {
     }
 
     fn link(&mut self, path: &[u8], target: &[u8]) {
-        let outcome = match self.putter.parts(path).ok().as_deref().and_then(<[&[u8]]>::split_last) {
-            Some((name, parents)) => match self.putter.tree.enter(parents, &mut self.putter.restorer) {
-                Ok(()) => self.putter.put_link(name, target),
-                Err(error) => Outcome::Failed(error.to_string()),
-            },
-            None => Outcome::Failed("its path names nothing".to_owned()),
-        };
-        match outcome {
+        match self.onto.link(path, target) {
             Outcome::Restored => self.report.restored += 1,
             Outcome::Present | Outcome::Kept(_) => self.report.present += 1,
             Outcome::InTheWay => self.is_in_the_way(path),

@@ -9,7 +9,7 @@ mod special;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use self::error::in_words;
+pub(super) use self::error::{FileError, in_words};
 use super::attributes::Attributes;
 use super::options::Existing;
 use crate::archive::index::EntryLine;

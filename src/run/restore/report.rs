@@ -1,8 +1,12 @@
 //! The report of a restore.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
+
+use super::attributes::Restorer;
+use crate::events::{Event, Observer, Problem, Severity};
 
 /// The result of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -34,6 +38,15 @@ pub struct RestoreReport {
 }
 
 impl RestoreReport {
+    /// Reports the attributes that could not be set.
+    pub(super) fn take_shortfalls(&mut self, restorer: &Restorer, to: &Path, observer: &dyn Observer) {
+        for (what, count) in restorer.shortfalls() {
+            let what = format!("{what} ({count} times)");
+            observer.on_event(&Event::Problem(Problem::new(Severity::Warning, to.display().to_string(), what)));
+        }
+        self.shortfalls.clone_from(restorer.shortfalls());
+    }
+
     /// Whether everything selected was restored exactly.
     pub fn is_complete(&self) -> bool {
         self.failed == 0 && self.archive_problems == 0

@@ -28,7 +28,7 @@ const UNIQUE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Carried<'_> {
     pub(super) fn make(&self, step: &MakeStep, report: &mut DeviceReport) -> Result<(), CarryOutError> {
-        let MakeStep { region, extents, make, after, check, files, boot_block, differs, .. } = step;
+        let MakeStep { region, extents, check, files, boot_block, differs, .. } = step;
         for what in differs {
             self.fail(report, region, what.clone());
         }
@@ -38,21 +38,11 @@ impl Carried<'_> {
             let written = opened.and_then(|device| format.write(&device, &self.options.cancel));
             written.map_err(io_error(format!("{region}: its FATs")))?;
         }
-        for call in Some(make).filter(|_| step.fat.is_none()).into_iter().chain(after) {
-            self.run_when_unique(region, call, &device.path)?.map_err(|said| CarryOutError::Tool {
-                region: region.clone(),
-                command: shown_command(call.program, &call.args),
-                said: said.to_string(),
-            })?;
-        }
-        Self::put_settings(step, &device.path, When::Before)?;
-        if step.files.is_some() && step.fs.starts_with("ext") {
-            self.without_mount_features(step, &device.path)?;
-        }
-        if let Some(part) = files {
-            let restored = self.put_files(step, part, &device.path, report)?;
-            report.files.insert(region.clone(), restored);
-        }
+        self.make_filesystem(step, &device)?;
+        let device = match files {
+            Some(part) => self.put_all_files(step, part, device, report)?,
+            None => device,
+        };
         for call in &step.finish {
             if let Err(said) = self.run(region, call, &device.path)? {
                 self.fail(report, region, format!("{} failed: {said}", shown_command(call.program, &call.args)));
@@ -80,6 +70,23 @@ impl Carried<'_> {
             written.map_err(io_error(format!("{region}: its boot sector")))?;
         }
         device.finish(region)
+    }
+
+    /// Makes the filesystem, as far as a tool makes it.
+    pub(super) fn make_filesystem(&self, step: &MakeStep, device: &RegionDevice) -> Result<(), CarryOutError> {
+        let MakeStep { region, make, after, .. } = step;
+        for call in Some(make).filter(|_| step.fat.is_none()).into_iter().chain(after) {
+            self.run_when_unique(region, call, &device.path)?.map_err(|said| CarryOutError::Tool {
+                region: region.clone(),
+                command: shown_command(call.program, &call.args),
+                said: said.to_string(),
+            })?;
+        }
+        Self::put_settings(step, &device.path, When::Before)?;
+        if step.files.is_some() && step.fs.starts_with("ext") {
+            self.without_mount_features(step, &device.path)?;
+        }
+        Ok(())
     }
 
     /// Turns off features with which this kernel cannot mount the filesystem; they are turned on again after the
@@ -170,7 +177,7 @@ impl Carried<'_> {
     }
 
     /// Mounts the new filesystem, detached, and restores its files.
-    fn put_files(
+    pub(super) fn put_files(
         &self,
         step: &MakeStep,
         part: &Part,

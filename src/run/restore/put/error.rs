@@ -7,7 +7,7 @@ use crate::run::restore::data::DataError;
 
 /// Why a complete file does not get its final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NameError {
+pub(crate) enum NameError {
     /// The current directory no longer exists.
     #[error("{}", in_words(*.0))]
     Here(Errno),
@@ -27,13 +27,16 @@ pub(super) enum NameError {
 
 /// Why a file was not restored.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FileError {
+pub(crate) enum FileError {
     /// Its data is lost or cannot be written.
     #[error(transparent)]
     Data(#[from] DataError),
     /// Its data differs from the backed up data.
     #[error("not restored, since its SHA-256 is not the one in the index")]
     Digest,
+    /// It ends too early.
+    #[error("not restored, since its data in the archive is shorter than the file")]
+    Short,
     /// An attribute cannot be set.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
@@ -51,7 +54,7 @@ pub(super) const DIRECTORY_IN_THE_WAY: &str =
     "not restored: a directory of that name is there, and --overwrite removes none";
 
 /// An error number in words suitable here.
-pub(super) fn in_words(error: Errno) -> String {
+pub(crate) fn in_words(error: Errno) -> String {
     match error {
         Errno::LOOP => "a symbolic link is in the way".to_owned(),
         Errno::NOTDIR => "something that is no directory is in the way".to_owned(),

@@ -47,6 +47,17 @@ impl Putter {
         }
     }
 
+    /// Makes `path` another name of `target`.
+    pub(crate) fn put_link_at(&mut self, path: &[u8], target: &[u8]) -> Outcome {
+        match self.parts(path).ok().as_deref().and_then(<[&[u8]]>::split_last) {
+            Some((name, parents)) => match self.tree.enter(parents, &mut self.restorer) {
+                Ok(()) => self.put_link(name, target),
+                Err(error) => Outcome::Failed(error.to_string()),
+            },
+            None => Outcome::Failed("its path names nothing".to_owned()),
+        }
+    }
+
     /// Links `name` in the current directory to `target`, a path in the archive.
     pub fn put_link(&mut self, name: &[u8], target: &[u8]) -> Outcome {
         let missing = || Outcome::TargetMissing { target: target.to_vec() };

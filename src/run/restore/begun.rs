@@ -1,0 +1,57 @@
+//! What every restore begins with: the selection, the archive and its side files.
+
+use std::sync::Arc;
+
+use super::acl_names::AclNames;
+use super::error::RestoreError;
+use super::ids::IdMaps;
+use super::options::RestoreOptions;
+use super::select::{Base, Part, Selection};
+use super::wanted::resolve_ids;
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::BlockRead;
+use crate::run::check::side_files::SideFiles;
+use crate::run::check::{CheckLevel, Findings, side_files};
+use crate::store::Backup;
+
+pub(super) struct Begun {
+    pub(super) selection: Arc<Selection>,
+    pub(super) archive: Arc<dyn BlockRead>,
+    pub(super) sides: SideFiles,
+    pub(super) side_findings: Findings,
+    pub(super) ids: IdMaps,
+    pub(super) names: Arc<AclNames>,
+}
+
+/// Opens everything, and writes nothing.
+pub(super) fn begin(
+    files: &Backup,
+    options: &RestoreOptions,
+    part: &Part,
+    base: &Base,
+    observer: &dyn Observer,
+) -> Result<Begun, RestoreError> {
+    files.require_files()?;
+    let selection = Arc::new(Selection::from(base, &options.paths)?.within(part));
+    let archive = files.open_archive()?;
+    let mut side_findings = Findings::default();
+    let sides = if options.paths.is_empty() {
+        side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
+    } else {
+        side_files::check_for_paths(files, &options.cancel, &mut side_findings)
+    };
+    let sides = sides.map_err(RestoreError::of_check)?;
+    let (ids, names) = resolve_ids(&archive, &sides, options, part, observer)?;
+    Ok(Begun { selection, archive, sides, side_findings, ids, names: Arc::new(names) })
+}
+
+impl Begun {
+    /// Tells what is wrong with the side files.
+    pub(super) fn tell_findings(&self, files: &Backup, observer: &dyn Observer) {
+        for finding in &self.side_findings.first {
+            let what = format!("{}; restored nevertheless, as far as the rest is consistent", finding.what);
+            let problem = Problem::new(Severity::Warning, finding.place(files.stem(), files.kind()), what);
+            observer.on_event(&Event::Problem(problem));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Fills new filesystems without a mount: one folder for each type.
+
+pub(crate) mod ext4;

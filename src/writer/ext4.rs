@@ -67,6 +67,8 @@ pub(crate) struct Ext4Writer {
     /// Blocks that open directories will need.
     reserved: u64,
     has_large_file: bool,
+    /// Blocks of directories that were opened again.
+    opened_blocks: u64,
     now: Timestamp,
     /// Differs for each inode and each filesystem, as NFS needs it.
     generation: u32,
@@ -91,6 +93,7 @@ impl Ext4Writer {
             attribute_blocks: AttributeBlocks::default(),
             reserved: 0,
             has_large_file: false,
+            opened_blocks: 0,
             now: Timestamp { sec: now.tv_sec, nsec },
             generation: nsec,
             volume,

@@ -12,6 +12,9 @@ use crate::field::{le16, le32};
 
 /// A directory on the disk may have so many blocks to be opened again.
 const BLOCKS_MAX: u64 = 1 << 16;
+/// The maximum number of blocks of all directories that are opened again. In the order of volbak's own archives, only
+/// targets of hard links are.
+const ALL_BLOCKS_MAX: u64 = 1 << 22;
 
 impl Ext4Writer {
     /// The root directory.
@@ -71,8 +74,9 @@ impl Ext4Writer {
         let mut directory = Directory::new(number, number);
         directory.is_changed = false;
         (directory.extents, directory.tree) = (extents, tree);
-        if directory.blocks() > BLOCKS_MAX {
-            return Err(WriteError::left("a large directory is entered again"));
+        self.opened_blocks += directory.blocks();
+        if directory.blocks() > BLOCKS_MAX || self.opened_blocks > ALL_BLOCKS_MAX {
+            return Err(WriteError::left("a large directory is entered again, or many are"));
         }
         let mut block = vec![0; self.volume.block_bytes];
         for at in 0..directory.extents.len() {

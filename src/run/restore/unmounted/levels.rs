@@ -11,6 +11,9 @@ const OPEN_BYTES_MAX: usize = 256 << 20;
 /// The maximum length of the names that are kept of directories in which targets of links were looked up.
 const LOOKED_BYTES_MAX: usize = 32 << 20;
 
+/// The maximum number of directories inside each other: volbak archives none with a path of more than 64 KiB.
+const LEVELS_MAX: usize = 40_000;
+
 /// An open directory and its name.
 pub(super) struct Level {
     name: Vec<u8>,
@@ -44,6 +47,9 @@ impl Levels {
     pub(super) fn push(&mut self, name: &[u8], directory: Directory) -> Result<(), WriteError> {
         self.looked.clear();
         self.all.push(Level { name: name.to_vec(), directory });
+        if self.all.len() > LEVELS_MAX {
+            return Err(WriteError::LeftToKernel("its directories are nested too deeply".to_owned()));
+        }
         let bytes: usize = self.all.iter().map(|level| level.directory.memory_bytes()).sum();
         too_large(bytes)
     }

@@ -6,6 +6,8 @@ use crate::shown;
 
 /// A longer line is cut.
 const MAX_LINE_BYTES: usize = 400;
+/// How Linux begins its last words.
+const PANIC: &[u8] = b"Kernel panic";
 /// The number of lines to keep for a message.
 const KEPT_LINES: usize = 6;
 
@@ -43,11 +45,11 @@ impl Console {
                 (Escape::Sequence | Escape::None, _) => {}
             }
         }
-        self.look_at_line();
     }
 
     fn end_line(&mut self) {
-        self.look_at_line();
+        self.has_prompt |= is_prompt(&self.line);
+        self.panicked |= is_panic(&self.line);
         let line = shown::bytes(self.line.trim_ascii());
         self.line.clear();
         if !line.is_empty() {
@@ -58,21 +60,14 @@ impl Console {
         }
     }
 
-    /// `agetty` writes `HOST login: ` and waits; other messages may follow on the same console.
-    fn look_at_line(&mut self) {
-        let line = self.line.trim_ascii();
-        let is_prompt = line.strip_suffix(b"login:").is_some_and(|before| !before.ends_with(b"Last "));
-        self.has_prompt |= is_prompt;
-        self.panicked |= line.windows(12).any(|words| words == b"Kernel panic");
-    }
-
+    /// Whether it asks for a login, as far as everything that it wrote was taken.
     pub(super) fn has_prompt(&self) -> bool {
-        self.has_prompt
+        self.has_prompt || is_prompt(&self.line)
     }
 
     /// Whether Linux said that it stopped for good.
     pub(super) fn panicked(&self) -> bool {
-        self.panicked
+        self.panicked || is_panic(&self.line)
     }
 
     /// Whether it said nothing at all.
@@ -91,6 +86,15 @@ impl Console {
             format!("its serial console said last: {}", lines.join(" | "))
         }
     }
+}
+
+/// `agetty` writes `HOST login: ` and waits; other messages may follow on the same console.
+fn is_prompt(line: &[u8]) -> bool {
+    line.trim_ascii().strip_suffix(b"login:").is_some_and(|before| !before.ends_with(b"Last "))
+}
+
+fn is_panic(line: &[u8]) -> bool {
+    line.windows(PANIC.len()).any(|words| words == PANIC)
 }
 
 #[cfg(test)]
@@ -135,7 +139,7 @@ mod tests {
         }
         assert_eq!(console.last.len(), KEPT_LINES);
         assert!(console.last_lines().ends_with("line 998 | line 999"), "{}", console.last_lines());
-        assert!(of("\x1b[31m\x07bell").last_lines().ends_with(r"\x07bell"), "{}", of("\x07bell").last_lines());
+        assert!(of("\x1b[31m\x07bell").last_lines().ends_with(r"\u{7}bell"), "{}", of("\x07bell").last_lines());
         assert!(of("").last_lines().contains("console=ttyS0"));
     }
 }

@@ -5,10 +5,10 @@
 //! | --- | --- |
 //! | `NAME.tar.gz.parts` | in place of `NAME.tar.gz`: which ranges of which segments it consists of, as text |
 //! | `segments/DATE` | what was new in the archive of that night |
-//! | `NAME.index.parts`, `segments/DATE.index` | the same for its index, see [`index_text`] |
+//! | `NAME.index.parts`, `segments/DATE.index` | the same for its index, see `index_text` |
 //!
 //! A [`SharedFolder`] lies over the folder of a volume, and shows a composed archive under its usual name. So all that reads
-//! archives reads these as well. What nothing refers to any more is freed ([`free`]); what refers is found by reading all
+//! archives reads these as well. What nothing refers to any more is freed (`free`); what refers is found by reading all
 //! recipes, never by a count that was kept.
 
 mod file;

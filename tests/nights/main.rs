@@ -15,6 +15,7 @@ mod mail;
 mod notify;
 mod rechecks;
 mod rehearsals;
+mod room;
 mod sets;
 mod standing;
 #[path = "../testkit/mod.rs"]

@@ -42,13 +42,12 @@ fn what_retention_removes_in_the_shared_layout_is_room_again() {
     let mut first = 0;
     for night in 1..=NIGHTS {
         // A tenth of the files goes, and as much comes.
-        let commands: String = (CHANGED * night..CHANGED * (night + 1))
-            .map(|number| {
-                let new = host.at(&format!("new{number}"));
-                fs::write(&new, noise(100 + number, FILE_BYTES)).unwrap();
-                format!("rm file{number}\nwrite {} new{number}\n", new.display())
-            })
-            .collect();
+        let mut commands = String::new();
+        for number in CHANGED * night..CHANGED * (night + 1) {
+            let new = host.at(&format!("new{number}"));
+            fs::write(&new, noise(100 + number, FILE_BYTES)).unwrap();
+            commands += &format!("rm file{number}\nwrite {} new{number}\n", new.display());
+        }
         let script = host.at("commands");
         fs::write(&script, commands).unwrap();
         sh(&format!("debugfs -w -f {} {} 2>&1", quoted(&script), quoted(&image)));

@@ -26,6 +26,7 @@ mod groups;
 mod hash_tree;
 mod inode;
 mod journal;
+mod new_file;
 mod output;
 mod tables;
 #[cfg(test)]
@@ -49,8 +50,8 @@ use crate::units::ByteRange;
 pub(crate) use self::directory::Directory;
 pub(crate) use self::entries::Named;
 pub(crate) use self::error::WriteError;
-pub(crate) use self::file::NewFile;
 pub(crate) use self::inode::{Attributes, Kind};
+pub(crate) use self::new_file::NewFile;
 
 /// The root directory's inode.
 const ROOT: u32 = 2;

@@ -7,8 +7,8 @@ use super::directory::{self, Directory};
 use super::entries::{NAME_MAX, Named, entry_bytes};
 use super::error::WriteError;
 use super::extents::{self, Extent, MAP_BYTES};
-use super::file::NewFile;
 use super::inode::{self, Attributes, Body, EXTENTS, Kind, seed_of};
+use super::new_file::NewFile;
 use crate::field::le16;
 
 /// `EXT4_LINK_MAX`.

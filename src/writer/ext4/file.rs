@@ -5,22 +5,8 @@ use rustix::io::Errno;
 use super::Ext4Writer;
 use super::error::WriteError;
 use super::extents::{self, Extent};
+use super::new_file::NewFile;
 use crate::units::ByteRange;
-
-/// A file whose data is being written. It has no name yet.
-pub(crate) struct NewFile {
-    pub(super) inode: u32,
-    pub(super) size: u64,
-    pub(super) extents: Vec<Extent>,
-    /// The blocks of the extent tree.
-    pub(super) tree: Vec<u64>,
-    /// The extent of the next byte.
-    current: usize,
-    /// Up to here the blocks of the file are filled.
-    filled: u64,
-    /// The bytes that are still to come.
-    left: u64,
-}
 
 impl Ext4Writer {
     /// Allocates an inode and blocks for a file of `size` bytes with data in these `runs`, which ascend.

@@ -34,7 +34,6 @@ use rustix::io::Errno;
 
 use self::attributes::{Restorer, Rules};
 use self::begun::begin;
-use self::ids::Uses;
 use self::locks::Locks;
 use self::onto::Onto;
 use self::part_of_region::wanted_part;
@@ -123,23 +122,15 @@ fn restore_from(
         ids: begun.ids.clone(),
         names: Arc::clone(&begun.names),
     };
-    let mut run = Pass {
-        onto: Onto::Directory(Box::new(Putter {
-            tree,
-            restorer: Restorer::of_process(),
-            options: put_options,
-            rules,
-            below: part.below.clone(),
-            locks: Locks::default(),
-        })),
-        in_the_way: Vec::new(),
-        uses: Uses::default(),
-        report: RestoreReport { archive_problems: begun.side_findings.total, ..RestoreReport::default() },
-        late_links: Vec::new(),
-        observer,
-        options,
-        told: 0,
+    let putter = Putter {
+        tree,
+        restorer: Restorer::of_process(),
+        options: put_options,
+        rules,
+        below: part.below.clone(),
+        locks: Locks::default(),
     };
+    let mut run = Pass::new(Onto::Directory(Box::new(putter)), &begun, options, observer);
     run.read_all(&begun)?;
     let Pass { onto, mut report, uses, .. } = run;
     let Onto::Directory(mut putter) = onto else { return Err(target_error(Errno::BADF)) };

@@ -34,17 +34,31 @@ pub(super) struct Pass<'a> {
     pub(super) onto: Onto,
     pub(super) report: RestoreReport,
     /// Links with missing targets: target and own path.
-    pub(super) late_links: Vec<(Vec<u8>, Vec<u8>)>,
+    late_links: Vec<(Vec<u8>, Vec<u8>)>,
     /// The first entries whose place is taken.
-    pub(super) in_the_way: Vec<String>,
+    in_the_way: Vec<String>,
     /// The owner ids, if a mapping is requested.
     pub(super) uses: Uses,
-    pub(super) observer: &'a dyn Observer,
-    pub(super) options: &'a RestoreOptions,
-    pub(super) told: u64,
+    observer: &'a dyn Observer,
+    options: &'a RestoreOptions,
+    told: u64,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    /// A restore of what was begun, of which nothing is put yet.
+    pub(super) fn new(onto: Onto, begun: &Begun, options: &'a RestoreOptions, observer: &'a dyn Observer) -> Self {
+        Self {
+            onto,
+            report: RestoreReport { archive_problems: begun.side_findings.total, ..RestoreReport::default() },
+            late_links: Vec::new(),
+            in_the_way: Vec::new(),
+            uses: Uses::default(),
+            observer,
+            options,
+            told: 0,
+        }
+    }
+
     /// Restores everything that was begun, and tells what is missing.
     pub(super) fn read_all(&mut self, begun: &Begun) -> Result<(), RestoreError> {
         let Begun { selection, archive, sides, .. } = begun;

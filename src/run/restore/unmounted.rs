@@ -12,7 +12,6 @@ use self::putter::Ext4Putter;
 use super::attributes::{Restorer, Rules};
 use super::begun::begin;
 use super::error::RestoreError;
-use super::ids::Uses;
 use super::onto::Onto;
 use super::options::RestoreOptions;
 use super::pass::Pass;
@@ -37,16 +36,7 @@ pub(crate) fn restore_unmounted(
     let putter = Ext4Putter::new(writer, restorer, rules, part.below.clone(), options.verify)
         .map_err(|error| RestoreError::of_writer(error, &options.to))?;
     begun.tell_findings(files, observer);
-    let mut run = Pass {
-        onto: Onto::Ext4(Box::new(putter)),
-        in_the_way: Vec::new(),
-        uses: Uses::default(),
-        report: RestoreReport { archive_problems: begun.side_findings.total, ..RestoreReport::default() },
-        late_links: Vec::new(),
-        observer,
-        options,
-        told: 0,
-    };
+    let mut run = Pass::new(Onto::Ext4(Box::new(putter)), &begun, options, observer);
     run.read_all(&begun)?;
     let Pass { onto, mut report, .. } = run;
     let Onto::Ext4(putter) = onto else {

@@ -13,7 +13,7 @@ mod outcome;
 
 use std::sync::Arc;
 
-use self::disk::{Firmware, NoSystem};
+use self::disk::NoSystem;
 use super::temporary::{TemporaryDirectory, Use};
 use crate::error::with_causes;
 use crate::events::{Event, Observer};
@@ -40,17 +40,10 @@ pub fn boot(
         Ok(directory) => directory,
         Err(error) => return not_started(format!("{}: {error}", options.scratch.display())),
     };
-    let firmware = match disk::restore(files, directory.path(), options, commands, observer) {
-        Ok(firmware) => firmware,
+    let bios = match disk::restore(files, directory.path(), options, commands, observer) {
+        Ok(bios) => bios,
         Err(NoSystem::Stopped) => return Err(Interrupted),
         Err(error) => return not_started(with_causes(&error)),
-    };
-    let bios = match firmware {
-        Firmware::Bios => None,
-        Firmware::Uefi => match disk::uefi_firmware() {
-            Some(path) => Some(path),
-            None => return not_started("it starts by UEFI, whose firmware is missing here (package ovmf)".to_owned()),
-        },
     };
     observer.on_event(&Event::Step { step: format!("booting {}", files.stem()) });
     machine::run(directory.path(), bios.as_deref(), options)

@@ -28,7 +28,7 @@ const UEFI_FIRMWARE: [&str; 3] = ["/usr/share/ovmf/OVMF.fd", "/usr/share/qemu/OV
 
 /// What starts a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Firmware {
+enum Firmware {
     /// The boot code in its first sector.
     Bios,
     /// A program in its EFI system partition.
@@ -44,6 +44,8 @@ pub(super) enum NoSystem {
     NoTable,
     #[error("its disk has neither boot code nor an EFI system partition")]
     NoBootCode,
+    #[error("it starts by UEFI, whose firmware is missing here (package ovmf)")]
+    NoFirmware,
     #[error("its manifest cannot be used")]
     Manifest(#[from] ReadError),
     #[error(transparent)]
@@ -71,14 +73,15 @@ impl Observer for OfBackup<'_> {
     }
 }
 
-/// Restores the disk into a file of `directory`, if it has a system.
+/// Restores the disk into a file of `directory`, if it has a system that can be started here. Returns the firmware that
+/// starts it, if that is not the emulator's own.
 pub(super) fn restore(
     files: &Backup,
     directory: &Path,
     options: &BootOptions,
     commands: &Arc<dyn RunCommand>,
     observer: &dyn Observer,
-) -> Result<Firmware, NoSystem> {
+) -> Result<Option<PathBuf>, NoSystem> {
     let path = directory.join(DISK);
     let device = DeviceOptions {
         threads: options.threads,
@@ -86,20 +89,23 @@ pub(super) fn restore(
         ..DeviceOptions::new(TargetSpec::Image(path.clone(), None))
     };
     let observer = &OfBackup(observer);
-    observer.on_event(&Event::Step { step: format!("restoring the disk of {} to boot it", files.stem()) });
+    let step =
+        || observer.on_event(&Event::Step { step: format!("restoring the disk of {} to boot it", files.stem()) });
     if files.kind() == ArchiveKind::Image {
         let open = OpenImage::open(files, &options.cancel)?;
-        let firmware = firmware_of(&open.manifest.layout, &first_sector(&*open.blocks)?)?;
+        let bios = bios_for(firmware_of(&open.manifest.layout, &first_sector(&*open.blocks)?)?)?;
+        step();
         let prepared = restore_image::prepare(files, &device, &**commands).map_err(NoSystem::RestoreImage)?;
         prepared.carry_out(&**commands, observer).map_err(|error| {
             if options.cancel.is_cancelled() { NoSystem::Stopped } else { NoSystem::RestoreImage(error) }
         })?;
-        return Ok(firmware);
+        return Ok(bios);
     }
     let manifest = files.read_manifest()?;
     let at_start: Vec<_> = manifest.layout.outside.iter().filter(|kept| kept.start_bytes == 0).cloned().collect();
     let kept = unpack(&at_start)?;
-    let firmware = firmware_of(&manifest.layout, kept.first().map_or(&[], |kept| &kept.bytes))?;
+    let bios = bios_for(firmware_of(&manifest.layout, kept.first().map_or(&[], |kept| &kept.bytes))?)?;
+    step();
     let stopped = |error| {
         if options.cancel.is_cancelled() { NoSystem::Stopped } else { NoSystem::Restore(error) }
     };
@@ -108,7 +114,7 @@ pub(super) fn restore(
     if let Some(first) = report.failures.first() {
         return Err(NoSystem::Incomplete(first.clone()));
     }
-    Ok(firmware)
+    Ok(bios)
 }
 
 fn first_sector(blocks: &dyn BlockRead) -> Result<Vec<u8>, NoSystem> {
@@ -134,9 +140,15 @@ fn firmware_of(layout: &Layout, first_sector: &[u8]) -> Result<Firmware, NoSyste
     Err(NoSystem::NoBootCode)
 }
 
-/// The UEFI firmware for the emulator.
-pub(super) fn uefi_firmware() -> Option<PathBuf> {
-    UEFI_FIRMWARE.iter().map(PathBuf::from).find(|path| path.is_file())
+/// The firmware to give to the emulator, whose own one is BIOS.
+fn bios_for(firmware: Firmware) -> Result<Option<PathBuf>, NoSystem> {
+    match firmware {
+        Firmware::Bios => Ok(None),
+        Firmware::Uefi => {
+            let there = UEFI_FIRMWARE.iter().map(PathBuf::from).find(|path| path.is_file());
+            there.map(Some).ok_or(NoSystem::NoFirmware)
+        }
+    }
 }
 
 #[cfg(test)]

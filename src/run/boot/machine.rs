@@ -200,17 +200,13 @@ impl Machine {
             thread::sleep(POLL);
         }
     }
-
-    fn end(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.end();
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

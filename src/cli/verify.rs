@@ -158,11 +158,9 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
             // An interruption ends the run with the next backup, or below.
             let Ok(outcome) = boot(files, how, &commands, &progress) else { return };
             progress.done();
-            class = class.max(if matches!(outcome, BootOutcome::NotUp { .. }) {
-                ExitClass::WithProblems
-            } else {
-                ExitClass::Well
-            });
+            if matches!(outcome, BootOutcome::NotUp { .. }) {
+                class = class.max(ExitClass::WithProblems);
+            }
             report.add_boot(outcome);
             if !args.no_record {
                 verified.recorded = Some(report.save_record(files));

@@ -105,6 +105,10 @@ pub(super) fn seconds(section: &Section<'_>, key: &'static str, highest: i64) ->
     section.number(key, 1, highest).map(|n| Duration::from_secs(u64::from(n)))
 }
 
+pub(super) fn minutes(section: &Section<'_>, key: &'static str, highest: i64) -> Option<Duration> {
+    section.number(key, 1, highest).map(|n| Duration::from_secs(u64::from(n) * 60))
+}
+
 /// One command as a list of strings, or several as a list of such lists.
 pub(super) fn commands(section: &Section<'_>, key: &'static str) -> Option<Vec<Vec<String>>> {
     let items = section.items(key)?;

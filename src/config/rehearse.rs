@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kinds::{bytes, seconds};
+use super::kinds::{bytes, minutes, seconds};
 use super::section::Section;
 
 /// The least memory that a machine is given.
@@ -60,7 +60,6 @@ impl Default for RehearsalOptions {
 
 pub(super) fn read(section: &Section<'_>) -> RehearsalOptions {
     let usual = RehearsalOptions::default();
-    let minutes = section.number("time_budget_minutes", 1, 10_080);
     let accelerators = [("auto", Accelerator::Auto), ("kvm", Accelerator::Kvm), ("tcg", Accelerator::Tcg)];
     let memory = bytes(section, "boot_memory").filter(|bytes| {
         let is_enough = *bytes >= MIN_MEMORY_BYTES;
@@ -74,7 +73,7 @@ pub(super) fn read(section: &Section<'_>) -> RehearsalOptions {
         enabled: section.boolean("enabled").unwrap_or(usual.enabled),
         every_days: section.number("every_days", 1, 365).unwrap_or(usual.every_days),
         scratch: section.path("scratch", "/var/tmp").unwrap_or(usual.scratch),
-        time_budget: minutes.map_or(usual.time_budget, |minutes| Duration::from_secs(u64::from(minutes) * 60)),
+        time_budget: minutes(section, "time_budget_minutes", 10_080).unwrap_or(usual.time_budget),
         boot: section.boolean("boot").unwrap_or(usual.boot),
         boot_limit: seconds(section, "boot_seconds", 86_400).unwrap_or(usual.boot_limit),
         boot_memory_bytes: memory.unwrap_or(usual.boot_memory_bytes),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::expect::Expectation;
 use super::kinds::{
-    YEARS_100, address, bytes, commands, exclude_list, ionice, level, patterns, rate, seconds, snapshot_size,
+    YEARS_100, address, bytes, commands, exclude_list, ionice, level, minutes, patterns, rate, seconds, snapshot_size,
     volume_groups,
 };
 use super::mistake::{Location, Mistake};
@@ -237,13 +237,12 @@ fn verify(section: &Section<'_>) -> RecheckOptions {
         let what = "a quick check does not read the archive, so there is no second opinion on it";
         section.reading.mistake(&section.place("second_opinion"), what, "write level = \"full\"");
     }
-    let minutes = section.number("time_budget_minutes", 1, 10_080);
     RecheckOptions {
         enabled: section.boolean("enabled").unwrap_or(usual.enabled),
         level,
         second_opinion,
         share_percent: section.number("share_percent", 1, 100).unwrap_or(usual.share_percent),
-        time_budget: minutes.map_or(usual.time_budget, |minutes| Duration::from_secs(u64::from(minutes) * 60)),
+        time_budget: minutes(section, "time_budget_minutes", 10_080).unwrap_or(usual.time_budget),
     }
 }
 

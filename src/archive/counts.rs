@@ -30,6 +30,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Inodes: all entries but further names.
+    pub(crate) fn inodes(&self) -> u64 {
+        let all = [self.files, self.directories, self.symlinks, self.devices, self.fifos];
+        all.into_iter().fold(0, u64::saturating_add)
+    }
+
     /// Counts an entry that is not a further name of an inode.
     pub(super) fn note(&mut self, kind: &EntryKind) {
         match kind {

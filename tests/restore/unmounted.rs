@@ -78,3 +78,65 @@ fn what_volbak_does_not_write_goes_through_the_kernel_and_is_named() {
     assert_eq!(put_by["by"], "kernel");
     assert!(put_by["why"].as_str().unwrap().contains("features"), "{put_by}");
 }
+
+/// Backs up what `fill` puts into a filesystem, restores it, and compares. Returns who put the files there.
+fn filled(mkfs: &str, fill: impl FnOnce(&Path)) -> serde_json::Value {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let source = dir.path().join("fs.img");
+    sh(&format!("truncate -s 32M {0}; {mkfs} {0}", source.display()));
+    let mounted = Mounted::with_options(&source, &dir.path().join("m"), "loop");
+    fill(&mounted.point);
+    mounted.unmount();
+    let flags = |image: &Path| {
+        let mounted = Mounted::with_options(image, &dir.path().join("m"), "loop,ro");
+        let listed =
+            sh(&format!("cd {}; lsattr -pRa . | grep -v lost+found | tr -d eI | sort", mounted.point.display()));
+        mounted.unmount();
+        listed
+    };
+    let (expected, expected_flags) = (tree_of(&source), flags(&source));
+    let destination = dir.path().join("b");
+    fs::create_dir(&destination).unwrap();
+    let archive = snapshot_expecting(0, &source, &destination, &[]);
+    let restored = dir.path().join("restored.img");
+    let to = ["restore", archive.to_str().unwrap(), "--to-image", restored.to_str().unwrap(), "--json"];
+    let said = run_expecting(0, &to);
+    sh(&format!("e2fsck -f -n {}", restored.display()));
+    assert_equal_trees(&expected, &tree_of(&restored));
+    assert_eq!(expected_flags, flags(&restored));
+    json_in(&said)["report"]["put_by"]["disk"].clone()
+}
+
+#[test]
+fn every_flag_that_the_kernel_sets_comes_back() {
+    let put_by = filled("mkfs.ext4 -q", |root| {
+        let mut held = String::new();
+        for flag in "suciadASjtDTmxPCF".chars() {
+            // What the kernel does not know for ext4 is left out.
+            held += &sh(&format!(
+                "cd {}; touch f-{flag}; echo x > full-{flag}; mkdir d-{flag}; \
+                 for at in f full d; do chattr +{flag} $at-{flag} 2>/dev/null && echo {flag}; done || true",
+                root.display()
+            ));
+        }
+        for flag in "iadASDTx".chars() {
+            assert!(held.contains(flag), "{held}");
+        }
+    });
+    assert_eq!(put_by["by"], "volbak", "{put_by}");
+}
+
+#[test]
+fn a_filesystem_without_a_free_inode_comes_back_either_way() {
+    for (mkfs, by) in [("mkfs.ext4 -q -N 64", "volbak"), ("mkfs.ext4 -q -N 64 -O inline_data", "kernel")] {
+        let put_by = filled(mkfs, |root| {
+            let made = (0..1000).take_while(|number| fs::write(root.join(format!("f-{number}")), "x").is_ok()).count();
+            assert!((20..200).contains(&made), "{made}");
+            for number in 0..made {
+                // The last name was made for no file.
+                assert!(root.join(format!("f-{number}")).exists());
+            }
+        });
+        assert_eq!(put_by["by"], by, "{put_by}");
+    }
+}

@@ -86,11 +86,14 @@ impl Ext4Writer {
         own_map: Option<[u8; MAP_BYTES]>,
     ) -> Result<Vec<Vec<u8>>, WriteError> {
         let generation = self.next_generation();
-        let has_block = !attributes.xattrs.is_empty() && self.has_room(1).is_ok();
-        let (placed, left) = attributes.xattrs.place(has_block, &self.volume);
-        let attribute_block = match placed.block {
-            Some(content) => self.put_attribute_block(content)?,
+        let (mut placed, mut left) = attributes.xattrs.place(true, &self.volume);
+        let attribute_block = match placed.block.take().map(|content| self.put_attribute_block(content)) {
             None => 0,
+            Some(Err(WriteError::Refused(_))) => {
+                (placed, left) = attributes.xattrs.place(false, &self.volume);
+                0
+            }
+            Some(put) => put?,
         };
         let is_mapped = own_map.is_none();
         let map = match own_map {
@@ -128,10 +131,12 @@ impl Ext4Writer {
         Ok(map)
     }
 
+    /// Writes a block of attributes, or shares one, for which no room is needed.
     fn put_attribute_block(&mut self, content: Vec<u8>) -> Result<u64, WriteError> {
         if let Some(place) = self.attribute_blocks.share(&content) {
             return Ok(place);
         }
+        self.has_room(1)?;
         let (place, _) = self.take_blocks(1)?;
         self.attribute_blocks.add(content, place, &self.volume, &mut self.output)?;
         Ok(place)

@@ -14,8 +14,11 @@ use crate::field::{crc32c, crc32c_without, le32};
 pub(super) const EXTENTS: u32 = 0x8_0000;
 pub(super) const INDEX: u32 = 0x1000;
 /// Of `EXT4_FL_USER_MODIFIABLE`, what needs no feature: secrm, unrm, compr, sync, immutable, append, nodump, noatime,
-/// journal_data, notail; and of directories dirsync, topdir, projinherit.
-const SETTABLE: u32 = 0xFF | 0x4000 | 0x8000;
+/// journal_data, notail, dax; and of directories dirsync, topdir, projinherit.
+const SETTABLE: u32 = 0xFF | JOURNAL_DATA | 0x8000 | DAX;
+/// `EXT4_JOURNAL_DATA_FL` and `EXT4_DAX_FL`, which exclude each other.
+const JOURNAL_DATA: u32 = 0x4000;
+const DAX: u32 = 0x200_0000;
 const OF_DIRECTORIES: u32 = 0x1_0000 | 0x2_0000 | 0x2000_0000;
 /// Seconds that an inode can hold: with 32 bits, and with two more of the larger inode.
 const SECONDS_MIN: i64 = -(1 << 31);
@@ -85,6 +88,7 @@ impl Attributes {
     /// Sets these flags of chattr(1); returns those that ext4 does not have.
     pub(crate) fn set_flags(&mut self, flags: u32) -> u32 {
         let settable = SETTABLE | if self.kind == Kind::Directory { OF_DIRECTORIES } else { 0 };
+        let settable = if flags & JOURNAL_DATA != 0 { settable & !DAX } else { settable };
         self.flags = flags & settable;
         flags & !settable
     }

@@ -1,5 +1,6 @@
 //! Filesystems of all shapes are filled, checked by e2fsck, and read by the kernel and by volbak's own reader.
 
+mod room;
 mod shapes;
 
 use std::fs::File;

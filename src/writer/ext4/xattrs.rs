@@ -64,10 +64,6 @@ pub(super) struct Placed {
 }
 
 impl Xattrs {
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// Sets an attribute that is no ACL.
     pub(super) fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         let known = PREFIXES.iter().find_map(|(index, prefix)| Some((*index, name.strip_prefix(*prefix)?)));
@@ -100,15 +96,18 @@ impl Xattrs {
         self.put(Attribute { index, name_len: 0, name: Vec::new(), value });
     }
 
-    /// Puts them in order where there is room. Also returns the names of those for which there is none.
+    /// Puts them where there is room, so that all of them have some if that is possible. Also returns the names of those
+    /// for which there is none.
     pub(super) fn place(&self, has_block: bool, volume: &Volume) -> (Placed, Vec<Vec<u8>>) {
         let room = volume.facts.inode_bytes.saturating_sub(128 + usize::from(volume.extra_bytes));
         let mut inode_room = if volume.extra_bytes > 0 { room.saturating_sub(4 + END_BYTES) } else { 0 };
         let mut block_room = if has_block { volume.block_bytes - BLOCK_HEADER_BYTES - END_BYTES } else { 0 };
         let (mut inode, mut block, mut left) = (Vec::new(), Vec::new(), Vec::new());
-        for attribute in &self.all {
-            let bytes = attribute.bytes();
-            if bytes <= inode_room {
+        let lengths: Vec<usize> = self.all.iter().map(Attribute::bytes).collect();
+        let chosen = choose(&lengths, inode_room, block_room);
+        for (number, (attribute, bytes)) in self.all.iter().zip(lengths).enumerate() {
+            let may_be_in_inode = chosen.as_ref().is_none_or(|chosen| chosen[number]);
+            if bytes <= inode_room && may_be_in_inode {
                 inode_room -= bytes;
                 inode.push(attribute);
             } else if bytes <= block_room {
@@ -123,6 +122,36 @@ impl Xattrs {
         let block = (!block.is_empty()).then(|| in_block(&block, volume.block_bytes));
         (Placed { in_inode, block }, left)
     }
+}
+
+/// Which attributes of these lengths, which are multiples of four, the inode gets so that the block has room for the
+/// others; `None` if any order will do, or none.
+fn choose(lengths: &[usize], inode_room: usize, block_room: usize) -> Option<Vec<bool>> {
+    let all: usize = lengths.iter().sum();
+    if all <= inode_room || all <= block_room || all > inode_room + block_room {
+        return None;
+    }
+    // For each sum, in units of four bytes, the last of the attributes that make it.
+    let mut made_by: Vec<Option<usize>> = vec![None; inode_room / 4 + 1];
+    for (number, length) in lengths.iter().enumerate() {
+        let units = length / 4;
+        for sum in (units..made_by.len()).rev() {
+            let rest = sum - units;
+            if made_by[sum].is_none() && (rest == 0 || made_by[rest].is_some()) {
+                made_by[sum] = Some(number);
+            }
+        }
+    }
+    let mut sum = made_by.iter().rposition(Option::is_some)?;
+    if all - 4 * sum > block_room {
+        return None;
+    }
+    let mut chosen = vec![false; lengths.len()];
+    while let Some(number) = made_by[sum].filter(|_| sum > 0) {
+        chosen[number] = true;
+        sum -= lengths[number] / 4;
+    }
+    Some(chosen)
 }
 
 fn full_name(attribute: &Attribute) -> Vec<u8> {

@@ -187,8 +187,10 @@ impl Carried<'_> {
         let region = step.region.as_str();
         let root =
             self.mount(step, device).map_err(|source| CarryOutError::Mount { region: region.to_owned(), source })?;
-        // Without a table there is no first sector to write last: a marker file shows that it is incomplete.
-        let mark = (self.plan.expected.table.kind == TableKind::None)
+        // Without a table there is no first sector to write last: a marker file shows that it is incomplete. It must
+        // not take an inode that a file needs.
+        let inodes = self.files.manifest().map_or(0, |manifest| manifest.counts.inodes());
+        let mark = (self.plan.expected.table.kind == TableKind::None && has_inodes(&root, inodes))
             .then(|| Mark::put(&root))
             .transpose()
             .map_err(|error| io_error(region.to_owned())(error.into()))?;
@@ -216,4 +218,9 @@ impl Carried<'_> {
         synced.map_err(|error| io_error(format!("{region}: its filesystem cannot be synced"))(error.into()))?;
         Ok(restored)
     }
+}
+
+/// Whether the filesystem has more free inodes than `needed`, or does not count them.
+fn has_inodes(root: &OwnedFd, needed: u64) -> bool {
+    rustix::fs::fstatvfs(root).is_ok_and(|facts| facts.f_files == 0 || facts.f_ffree > needed)
 }

@@ -22,7 +22,7 @@ fn help_knows_verbs_and_topics() {
     let (status, text, _) = help(&["config", "check"]);
     assert!(status == 0 && text.contains("Usage: volbak config check"), "{text}");
     let (status, text, _) = help(&["retention"]);
-    assert!(status == 0 && text.contains("Only `volbak run` removes backups by age"), "{text}");
+    assert!(status == 0 && text.contains("`volbak run` removes old backups"), "{text}");
     // A verb and a topic.
     let (status, text, _) = help(&["restore"]);
     assert!(status == 0 && text.contains("Usage: volbak restore") && text.contains("Restoring files\n"), "{text}");

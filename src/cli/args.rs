@@ -45,12 +45,13 @@ pub(crate) struct Cli {
     /// Print more details
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
-    /// The form of log lines: `text` or `json` (one object per line) on standard error, or `journal` (systemd's journal, with
-    /// fields); `auto` uses the journal if standard error is connected to it, else text [default: VOLBAK_LOG, or auto]
+    /// Where and how log lines are written: `text` or `json` (one object per line) on standard error, or `journal`
+    /// (systemd's journal, with fields); `auto` uses the journal if standard error is connected to it, else text
+    /// [default: VOLBAK_LOG, or auto]
     #[arg(long, global = true, value_enum, value_name = "FORM")]
     pub(crate) log: Option<LogForm>,
-    /// How progress is shown: a bar at a terminal and a line each minute elsewhere (`auto`), JSON lines each second together with
-    /// all log lines as JSON (`json`), or not at all (`none`)
+    /// How progress is shown: `auto`, a bar at a terminal and a line each minute elsewhere; `json`, a JSON line each
+    /// second, with all log lines as JSON, too; `none`, not at all
     #[arg(long, global = true, value_enum, value_name = "FORM", default_value = "auto")]
     pub(crate) progress: ProgressForm,
     /// When `list`, `status` and `doctor` use colours
@@ -94,7 +95,8 @@ pub(crate) enum Command {
     /// Show the partitions, filesystems and nested LVM of a volume
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
-    /// Back up volumes, each from a snapshot, as a tar.gz of files or an img.gz of the volume, with checksum and manifest
+    /// Back up volumes from snapshots: the files as a tar.gz, or the whole volume as an img.gz, with checksum and
+    /// manifest
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
     /// List the backups in a destination with their state
@@ -103,7 +105,8 @@ pub(crate) enum Command {
     /// Verify backups: compare every byte with the recorded digests
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
-    /// Restore a backup, or a part of it, into a directory
+    /// Restore a backup or a part of it: files into a directory, or the whole disk onto a device, an image or a
+    /// Cinder volume
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(Box<RestoreArgs>),
     /// Copy backups to another destination, verified on the way
@@ -127,17 +130,18 @@ pub(crate) enum Command {
     /// Search all backups for files by name, and show the first and the last backup that has them
     #[command(after_help = FIND_EXAMPLES)]
     Find(FindArgs),
-    /// Show the versions of one file over all backups: when each appeared, its size and digest, and which backups have it
+    /// Show the versions of one file in all backups: when each appeared, its size and digest, and which backups have
+    /// it
     #[command(after_help = LOG_EXAMPLES)]
     Log(LogArgs),
     /// Serve backups as a read-only file system, until it is unmounted
     #[cfg(feature = "mount")]
     #[command(after_help = MOUNT_EXAMPLES)]
     Mount(MountArgs),
-    /// Show what the OpenStack cloud knows of the volumes, and the iSCSI sessions of a compute node
+    /// Work with the OpenStack cloud: which instance has each volume, recovery after an outage, and iSCSI sessions
     #[command(subcommand)]
     Cloud(CloudCommand),
-    /// Check an object store as a destination
+    /// Test whether an object store can be a destination
     #[cfg(feature = "s3")]
     #[command(subcommand)]
     Store(StoreCommand),
@@ -193,9 +197,9 @@ pub(crate) enum ReaderArg {
 /// How the nights of a volume lie in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LayoutArg {
-    /// An archive each
+    /// Each archive is a file
     Plain,
-    /// What is new of each, and a list of parts
+    /// Data that the backups of a volume have in common is stored once
     Shared,
 }
 
@@ -207,15 +211,16 @@ pub(crate) struct SnapshotArgs {
     pub(crate) sources: Vec<OsString>,
     #[command(flatten)]
     pub(crate) place: WhereTo,
-    /// Name of its directory in DIR and of its backups [default: name of the volume, or of the file without .img or .raw]
+    /// Name of the backups, and of their directory in DIR [default: name of the volume, or of the file without .img
+    /// or .raw]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Back up the whole volume as an image (NAME_DD_MM_YYYY.img.gz) of its used blocks, and not its files
+    /// Back up the whole volume as an image of its used blocks (NAME_DD_MM_YYYY.img.gz), instead of its files
     /// [default: `mode` in the config, or files]
     #[arg(long, conflicts_with_all = ["exclude", "reader", "read_only_snapshots"])]
     pub(crate) image: bool,
-    /// Format of an archive of files: tar.gz, or tar.zst, which is smaller and made faster, and needs zstd to restore
-    /// without volbak [default: that of the config, or tar.gz]
+    /// Format of an archive of files: tar.gz, or tar.zst, which is smaller and faster to make, but needs zstd for a
+    /// restore without volbak [default: that of the config, or tar.gz]
     #[arg(long, value_name = "FORMAT", conflicts_with = "image")]
     pub(crate) format: Option<Compression>,
     /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) uses spare CPU time
@@ -230,8 +235,8 @@ pub(crate) struct SnapshotArgs {
     /// [default: that of the config, or 100%]
     #[arg(long, value_name = "SIZE")]
     pub(crate) snapshot_size: Option<SnapshotSize>,
-    /// Directory for a copy in which the kernel replays the journal of a read-only source
-    /// [default: the directory of the volume in DIR]
+    /// Directory for a temporary copy, if the kernel must replay the journal of a read-only source [default: the
+    /// directory of the volume in DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch: Option<PathBuf>,
     /// Reader of the filesystems: `auto` reads ext2 to ext4 itself, `kernel` mounts all of them
@@ -250,7 +255,7 @@ pub(crate) struct SnapshotArgs {
     /// Number of compressing threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
-    /// Read everything, and carry nothing forward from the last backup
+    /// Read everything; carry nothing forward from the last backup
     #[arg(long, conflicts_with_all = ["parent", "full_read_every_days"])]
     pub(crate) full: bool,
     /// Carry forward from this backup: the path of an archive, or VOLUME[@DATE] in DIR
@@ -264,11 +269,11 @@ pub(crate) struct SnapshotArgs {
     /// Copy data that is carried forward, even if the destination can share blocks with the last backup
     #[arg(long)]
     pub(crate) no_shared_blocks: bool,
-    /// How the nights of a volume lie in a directory: `plain`, an archive each, or `shared`, what is new of each and a list of
-    /// parts [default: that of the config, or plain]
+    /// How the archive is stored in a directory: `plain`, as a file, or `shared`: data that the backups of a volume
+    /// have in common is stored once [default: that of the config, or plain]
     #[arg(long, value_enum, value_name = "LAYOUT")]
     pub(crate) layout: Option<LayoutArg>,
-    /// Keep the snapshot, and print its name; an ext4 on it may need a writable mount for its journal
+    /// Keep the snapshot, and print its name; to mount an ext4 on it, its journal may have to be replayed first
     #[arg(long)]
     pub(crate) keep_snapshot: bool,
     /// Print JSON

@@ -16,8 +16,8 @@ use super::proof::{cancel, ended, say_when_interrupted, shown};
 
 #[derive(Debug, Args)]
 pub(crate) struct BrowseArgs {
-    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, an archive, or GROUP or GROUP@DATE: all volumes of a set, each
-    /// path with its backup before it
+    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, the path of an archive, or GROUP or GROUP@DATE (all
+    /// volumes of a set; the paths then begin with the backup)
     backup: String,
     /// The directory in the backup to list
     #[arg(default_value = "")]

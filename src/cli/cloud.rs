@@ -28,7 +28,7 @@ pub(crate) enum CloudCommand {
     /// Show which instance each volume belongs to, as Cinder and Nova see it
     #[command(after_help = MAP_EXAMPLES)]
     Map(MapArgs),
-    /// Attach volumes again and restart instances after a loss of power
+    /// After a power failure: attach volumes again and restart instances
     #[cfg(feature = "openstack")]
     #[command(after_help = RECOVER_EXAMPLES)]
     Recover(RecoverArgs),

@@ -33,13 +33,14 @@ removed; the backups there can be listed, verified and restored as any others.";
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct CopyArgs {
-    /// VOLUME (its last backup), VOLUME@DATE, GROUP@DATE, or archives; with --all, the volumes [default: all]
+    /// VOLUME (its last backup), VOLUME@DATE, GROUP@DATE, or paths of archives; with --all, volumes [default: all]
     #[arg(value_name = "BACKUP", required_unless_present = "all")]
     backups: Vec<String>,
     /// All backups of these volumes
     #[arg(long)]
     all: bool,
-    /// The destination to copy to, an existing directory, s3://BUCKET/PREFIX or swift://CONTAINER/PREFIX [default: `to` of [copy] in the config]
+    /// The destination to copy to: an existing directory, s3://BUCKET/PREFIX or swift://CONTAINER/PREFIX [default:
+    /// `to` of [copy] in the config]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     #[command(flatten)]

@@ -41,7 +41,7 @@ pub(crate) struct DiskArgs {
     /// Rename a volume group inside the disk; may be repeated
     #[arg(long, value_name = "OLD=NEW", value_parser = group_name)]
     vg_name: Vec<(String, String)>,
-    /// Restore the contents of a RAID1 without the array: the partition of its member becomes the plain filesystem
+    /// Restore the contents of a RAID1 without the array: the partition of its member becomes a plain filesystem
     #[arg(long)]
     plain_md: bool,
 }

@@ -29,10 +29,11 @@ pub(crate) struct EvacuateArgs {
     host: String,
     #[command(flatten)]
     place: Where,
-    /// The compute host that gets the instances [default: the scheduler's choice]
+    /// The compute host to which the instances are evacuated [default: the scheduler's choice]
     #[arg(long, value_name = "HOST")]
     to: Option<String>,
-    /// Also evacuate instances with disks of their own, since these lie on storage that all compute hosts share
+    /// Also evacuate instances with root, ephemeral or swap disks made by Nova: these disks are on storage that all
+    /// compute hosts share
     #[arg(long)]
     shared_disks: bool,
     /// Save the plan in this file, as JSON [default: beside the journal]

@@ -102,8 +102,8 @@ pub(crate) struct ExportArgs {
     /// Replace FILE if it exists, when the new image is complete
     #[arg(long)]
     overwrite: bool,
-    /// Continue an interrupted export of the same image, device or backup, after comparing its file with the source;
-    /// without such a file, start from the beginning
+    /// Continue an interrupted export of the same image, device or backup, after comparing the existing part with the
+    /// source; if there is no such part, start from the beginning
     #[arg(long)]
     resume: bool,
     /// Read the image back, and compare it with what was read from the source

@@ -29,7 +29,8 @@ pub(crate) struct FleetArgs {
     /// Directories with the states of hosts: destinations, or `directory` of [fleet] [default: those of the config]
     #[arg(value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// A file with the names of the expected hosts, one a line [default: `hosts` of [fleet]; without any, all that are found]
+    /// A file with the names of the expected hosts, one per line [default: `hosts` of [fleet], or all hosts that have
+    /// a state]
     #[arg(long, value_name = "FILE")]
     hosts: Option<PathBuf>,
     /// A run or a backup is overdue after this number of hours [default: `max_age_hours` of [fleet], or 36]
@@ -38,7 +39,7 @@ pub(crate) struct FleetArgs {
     /// A full verification is overdue after this number of days; 0 never [default: `proof_days` of [fleet], or 0]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
     proof_days: Option<u32>,
-    /// Write a page without scripts
+    /// Write an HTML page (without scripts)
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write metrics for the textfile collector of the node exporter

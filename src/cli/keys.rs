@@ -15,7 +15,8 @@ pub(crate) struct KeyArgs {
     /// A file with secret keys that decrypt backups, as age-keygen writes it; may be repeated
     #[arg(long = "identity", global = true, value_name = "FILE")]
     identities: Vec<PathBuf>,
-    /// A file with public keys of hosts whose signatures are trusted: a `.pub` file, or one of allowed signers; may be repeated
+    /// A file with public keys of hosts whose signatures are trusted: a `.pub` file, or an allowed-signers file; may
+    /// be repeated
     #[arg(long = "signer", global = true, value_name = "FILE")]
     signers: Vec<PathBuf>,
 }

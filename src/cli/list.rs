@@ -21,12 +21,12 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Volumes [default: all], the group whose sets are to be listed, or the path of the destination
+    /// Volumes [default: all], a group whose sets are to be listed, or the path of the destination
     #[arg(value_name = "VOLUME")]
     volumes: Vec<String>,
     #[command(flatten)]
     place: Where,
-    /// Only backups that are partial, bad or damaged, or that have problems
+    /// List only backups that are partial, bad or damaged, or that have problems
     #[arg(long)]
     problems: bool,
     /// Print JSON

@@ -22,12 +22,13 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct MountArgs {
-    /// The backup, `VOLUME[@DATE]` or the path of its archive, or a destination [default: all of the destination]
+    /// The backup (`VOLUME[@DATE]` or the path of its archive), or a destination [default: all backups of the
+    /// destination]
     #[arg(value_name = "[BACKUP] DIR", num_args = 1..=2, required = true)]
     names: Vec<String>,
     #[command(flatten)]
     place: Where,
-    /// Allow access by other users, as far as the modes of the files permit
+    /// Allow access by other users, where the modes of the files permit it
     #[arg(long)]
     allow_other: bool,
 }

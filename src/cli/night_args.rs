@@ -34,13 +34,13 @@ pub(crate) enum NightCommand {
     Run(RunArgs),
     /// Show, export or mail the report of the last run or of an earlier one
     Report(ReportArgs),
-    /// Show the state of the backups, also as a plugin for Nagios and Icinga
+    /// Show the state of the backups; works as a plugin for Nagios and Icinga
     #[command(after_help = STATUS_EXIT)]
     Status(StatusArgs),
     /// Exempt a backup from retention
     #[command(after_help = PROTECT_HELP)]
     Protect(ProtectArgs),
-    /// Make a protected backup subject to retention again
+    /// End the protection of a backup: retention may remove it again
     #[command(after_help = PROTECT_HELP)]
     Unprotect(ProtectArgs),
     /// Remove backups that you name
@@ -48,11 +48,11 @@ pub(crate) enum NightCommand {
     Remove(super::remove::RemoveArgs),
     /// Confirm that a sudden change was intended, and release the backup before it
     Accept(AcceptArgs),
-    /// Show which backups the next run would remove, and why it keeps the others
+    /// Show which backups retention would remove, and why it keeps the others; or remove them
     Prune(PruneArgs),
     /// Check that this host can do what the config asks for
     Doctor(DoctorArgs),
-    /// Try the notifications of the config
+    /// Test the notifications of the config
     #[command(subcommand)]
     Notify(NotifyCommand),
     /// Check the config, or print a commented one
@@ -75,16 +75,17 @@ pub(crate) struct RunArgs {
     /// Show what would be backed up and removed, and why, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Only this volume, LV or VG/LV, regardless of include and exclude; may be repeated
+    /// Back up only this volume, LV or VG/LV, regardless of include and exclude; may be repeated
     #[arg(long, value_name = "VOLUME")]
     pub(crate) only: Vec<String>,
-    /// All steps for one volume: the smallest, or that of --only
+    /// Make a test run: all steps for one volume, the smallest or that of --only
     #[arg(long)]
     pub(crate) test: bool,
     /// Remove old backups even if they are more than half of all backups
     #[arg(long)]
     pub(crate) force: bool,
-    /// Restore some backups for a test at the end, and boot those with a system, as [rehearse] does on some nights
+    /// At the end, test-restore three backups, and boot those with a system, as [rehearse] in the config does once a
+    /// week
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) rehearse: bool,
     /// Print the report, or what --dry-run finds, as JSON
@@ -102,7 +103,7 @@ pub(crate) struct ReportArgs {
     /// Write the report as an HTML page
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Mail the report again
+    /// Send the report by mail, again
     #[arg(long)]
     pub(crate) send: bool,
     /// Print JSON
@@ -141,10 +142,10 @@ pub(crate) struct StatusArgs {
     /// Add performance data after a `|` in the first line, for Nagios and Icinga
     #[arg(long, conflicts_with = "json")]
     pub(crate) nagios: bool,
-    /// Age of the last backup that is a warning
+    /// Age of the last backup, in hours, above which there is a warning
     #[arg(long, value_name = "HOURS", default_value_t = 30)]
     pub(crate) warning: u32,
-    /// Age of the last backup that is critical
+    /// Age of the last backup, in hours, above which the state is critical
     #[arg(long, value_name = "HOURS", default_value_t = 54)]
     pub(crate) critical: u32,
 }
@@ -153,7 +154,7 @@ pub(crate) struct StatusArgs {
 pub(crate) struct ProtectArgs {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// The backup, or a set: all of its backups
+    /// The backup, or a set of backups
     #[arg(value_name = "VOLUME@DATE|GROUP@DATE")]
     pub(crate) backup: String,
     /// Print JSON
@@ -180,11 +181,11 @@ pub(crate) struct PruneArgs {
     /// Show what `volbak run` would remove; `volbak remove` removes single backups
     #[arg(long, required_unless_present = "apply", conflicts_with = "apply")]
     pub(crate) dry_run: bool,
-    /// Remove what retention does not keep, of volumes with a backup of the last two days. For a host with credentials
-    /// that may delete, where those of the backup host may not
+    /// Remove what retention does not keep, from volumes that have a backup of the last two days. For a host whose
+    /// credentials may delete, if those of the backup host may not
     #[arg(long)]
     pub(crate) apply: bool,
-    /// With --apply: also if more than half of all backups would be removed
+    /// With --apply: remove even if more than half of all backups would be removed
     #[arg(long, requires = "apply")]
     pub(crate) force: bool,
     /// Print JSON
@@ -207,7 +208,7 @@ pub(crate) enum NotifyCommand {
     Test {
         #[command(flatten)]
         place: Where,
-        /// The name of a [[notify]]; all if none is given
+        /// The name of a [[notify]] [default: all]
         name: Option<String>,
     },
 }

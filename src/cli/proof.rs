@@ -50,8 +50,8 @@ One partition, with its filesystem, into a logical volume or partition that exis
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RestoreArgs {
-    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, an archive, or GROUP or GROUP@DATE: all volumes of a set, each
-    /// in DIR/VOLUME
+    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, the path of an archive, or GROUP or GROUP@DATE (all
+    /// volumes of a set, each in DIR/VOLUME)
     backup: String,
     #[command(flatten)]
     place: Where,
@@ -62,8 +62,8 @@ pub(crate) struct RestoreArgs {
     disk: DiskArgs,
     #[command(flatten)]
     volume: VolumeArgs,
-    /// Restore only this region, as `volbak inspect` and the report name it (p2): its files into DIR, or all of it onto DEV
-    /// or as FILE
+    /// Restore only this region, by its name in `volbak inspect` and in the report (p2): its files into DIR, or all
+    /// of it onto DEV or into FILE
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
     /// Restore only this file or directory, or the files that match this pattern; may be repeated. The path starts in the
@@ -73,7 +73,7 @@ pub(crate) struct RestoreArgs {
     /// Replace existing files
     #[arg(long, conflicts_with_all = ["resume", "disk", "volume"])]
     overwrite: bool,
-    /// Continue an interrupted restore: existing files that are equal stay
+    /// Continue an interrupted restore: existing files with equal content are not written again
     #[arg(long, conflicts_with_all = ["disk", "volume"])]
     resume: bool,
     /// Also create device files; needs root
@@ -94,8 +94,9 @@ pub(crate) struct RestoreArgs {
     /// Map the group OLD to NEW, in the same way
     #[arg(long, value_name = "OLD:NEW", conflicts_with_all = ["disk", "volume"])]
     map_gid: Vec<Mapping>,
-    /// Map users and groups by name: from the numbers in etc/passwd and etc/group of the backup to those in these files.
-    /// If the backup has no such files, or with --map-to, these files are those of the machine that was backed up
+    /// Map users and groups by name: from the numbers in etc/passwd and etc/group of the backup to those in these
+    /// files. If the backup has no such files, or with --map-to, these are the files of the machine that was backed
+    /// up
     #[arg(long, value_name = "PASSWD:GROUP", conflicts_with_all = ["disk", "volume"])]
     map_from: Option<NameFiles>,
     /// The files with the new numbers for --map-from [default: those of this host, if the backup has none]

@@ -55,8 +55,8 @@ pub(crate) struct RecoverArgs {
     /// The journal [default: a file in /var/lib/volbak/recover, by the cloud]
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// At the end, reboot instances whose volumes were attached after their restart: `ssh USER@ADDRESS shutdown -r
-    /// now`, without a password, and with a known host key [default USER: root]
+    /// At the end, reboot instances whose volumes were attached after their restart, with `ssh USER@ADDRESS shutdown
+    /// -r now` (login without a password, known host key) [default USER: root]
     #[arg(long, value_name = "USER", num_args = 0..=1, default_missing_value = "root")]
     ssh_reboot: Option<String>,
     /// The pause between two steps

@@ -22,10 +22,10 @@ Examples:
 pub(crate) struct RemoveArgs {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// The backups, or sets: all of their backups
+    /// The backups, or sets of backups
     #[arg(value_name = "VOLUME@DATE|GROUP@DATE", required = true)]
     pub(crate) backups: Vec<String>,
-    /// Remove nothing; show what would be removed and its size
+    /// Show what would be removed, and its size, and remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Also remove the last good backup of a volume, or a single member of a set

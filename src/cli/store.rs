@@ -20,7 +20,7 @@ be kept there.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Test an object store with small objects that are removed again, and record the result there
+    /// Test an object store with small objects, which are then removed, and record the result in the store
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
 }

@@ -35,7 +35,8 @@ Examples:
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct VerifyArgs {
-    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, archives, or GROUP or GROUP@DATE: all volumes of a set
+    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, paths of archives, or GROUP or GROUP@DATE (all volumes
+    /// of a set)
     #[arg(value_name = "BACKUP", required_unless_present_any = ["all", "sample", "older_than"])]
     backups: Vec<String>,
     #[command(flatten)]
@@ -43,10 +44,10 @@ pub(crate) struct VerifyArgs {
     /// All backups of the destination; the default with --sample and --older-than
     #[arg(long, conflicts_with = "backups")]
     all: bool,
-    /// Only N of them: first those that were never verified, then those verified longest ago
+    /// Verify only N of them: first those that were never verified, then those verified longest ago
     #[arg(long, value_name = "N")]
     sample: Option<u32>,
-    /// Only those not verified at this level or a higher one in the last DAYS days
+    /// Verify only those that were not verified at this level or a higher one in the last DAYS days
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
     /// The extent of the verification
@@ -80,7 +81,7 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum LevelArg {
-    /// The four files exist and are consistent
+    /// The files of the backup exist and are consistent
     Quick,
     /// Every byte of the archive, and every file against the index
     #[default]

@@ -132,10 +132,10 @@ pub struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// It is not JSON of this form.
-    #[error("the manifest cannot be understood")]
+    #[error("the manifest is not valid JSON of a backup")]
     Json(#[from] serde_json::Error),
     /// Its content was changed after it was written.
-    #[error("the manifest was changed: its content has the SHA-256 {found}, and it says {said}")]
+    #[error("the manifest was changed: its content has the SHA-256 {found}, and it records {said}")]
     Changed {
         /// The digest in the manifest.
         said: String,
@@ -152,7 +152,9 @@ pub enum ManifestError {
     #[error("the manifest cannot be encrypted")]
     Seal(#[source] std::io::Error),
     /// It was written by a newer version.
-    #[error("the manifest has format {0}, and this version of volbak knows formats up to {NEWEST_FORMAT}")]
+    #[error(
+        "the manifest has format {0}, and this version of volbak knows formats up to {NEWEST_FORMAT}: use a newer version"
+    )]
     TooNew(u64),
 }
 

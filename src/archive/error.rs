@@ -21,7 +21,7 @@ pub enum ArchiveError {
     Stopped,
     /// A member of a large file is damaged in the previous archive, and the file cannot be re-read in its place:
     /// its map of holes no longer matches the part already copied.
-    #[error("{0} is damaged in the previous backup and cannot be read in its place; back up with --full")]
+    #[error("{0} is damaged in the previous backup and cannot be read again from the volume: back up with --full")]
     Carry(String),
     /// A filesystem's files exceed the limit of `ArchiveWriter::limit_filesystem`.
     #[error("its files hold more than {} together", ByteLen(*limit_bytes))]
@@ -30,7 +30,7 @@ pub enum ArchiveError {
         limit_bytes: u64,
     },
     /// The archive would exceed the limit of `ArchiveWriter::limit_archive`.
-    #[error("its archive would be longer than {} before it is compressed (max_volume_size)", ByteLen(*limit_bytes))]
+    #[error("its archive would have more than {} before compression: raise max_volume_size, or exclude files", ByteLen(*limit_bytes))]
     TooLong {
         /// The limit.
         limit_bytes: u64,

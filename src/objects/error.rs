@@ -50,7 +50,7 @@ pub enum ObjectError {
         looked: String,
     },
     /// The log-in failed, and another one would, too.
-    #[error("the log-in to the object store: {why}")]
+    #[error("the log-in to the object store failed: {why}")]
     LogIn {
         /// The cause.
         why: String,
@@ -77,7 +77,7 @@ pub enum ObjectError {
         endpoint: String,
     },
     /// The time for a request and its repetitions is over.
-    #[error("{what}: not done within {} s (`deadline_seconds` in [store]); the last attempt: {last}", limit.as_secs())]
+    #[error("{what}: no success within {} s (`deadline_seconds` in [store]); the last attempt: {last}", limit.as_secs())]
     Deadline {
         /// The request.
         what: String,

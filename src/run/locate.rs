@@ -36,10 +36,12 @@ pub enum LocateError {
     )]
     NotAnArchive(PathBuf),
     /// A volume was named without a destination.
-    #[error("{0} is no archive's path, and no destination was named in which to look for a volume of that name")]
+    #[error(
+        "{0} is not the path of an archive, and there is no destination in which to look for a volume of that name: use --destination"
+    )]
     NoDestination(String),
     /// The address is not in the destination.
-    #[error("{wanted} is no archive in {}: name its destination with --destination", destination.display())]
+    #[error("{wanted} is not an archive in {}: name its destination with --destination", destination.display())]
     Elsewhere {
         /// The address.
         wanted: String,
@@ -90,7 +92,7 @@ pub enum LocateError {
     },
     /// It is no valid date.
     #[error(
-        "{0} is no date: write 2026-11-20, 20_11_2026 as in the file's name, today, yesterday or last, with _HHMMSS \
+        "{0} is not a date: write 2026-11-20, 20_11_2026 as in the file's name, today, yesterday or last, with _HHMMSS \
          after the date where needed"
     )]
     BadDate(String),

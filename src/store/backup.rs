@@ -60,8 +60,8 @@ pub enum ReadError {
 /// The backup is an image, and what is asked for needs an archive of files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} is the image of a whole volume, and this needs an archive of files: `volbak restore BACKUP --to DIRECTORY` gives \
-     its files", .0.display()
+    "{} is the image of a whole volume, and this needs an archive of files: restore its files with \
+     `volbak restore BACKUP --to DIRECTORY`", .0.display()
 )]
 pub struct IsImage(pub PathBuf);
 

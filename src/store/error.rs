@@ -14,15 +14,15 @@ use super::open::OpenError;
 pub enum StoreError {
     /// It does not exist.
     #[error(
-        "the destination {} is not an existing directory; mount it, or make it with mkdir, and try again",
+        "the destination {} is not an existing directory; mount it, or create it with mkdir, and try again",
         .0.display()
     )]
     Missing(PathBuf),
     /// It is in an object store, where this does not work.
-    #[error("{} is in an object store, where this does not work yet: name a directory", .0.display())]
+    #[error("{} is in an object store, where this does not work yet: use a directory", .0.display())]
     InObjectStore(PathBuf),
     /// An object store, and this program was built without its client.
-    #[error("{} is in an object store, and this volbak was built without the feature `s3`", .0.display())]
+    #[error("{} is in an object store, and this volbak was built without the cargo feature `s3`", .0.display())]
     NoClient(PathBuf),
     /// The object store cannot be used with these settings.
     #[error("the destination {} cannot be used", destination.display())]
@@ -35,7 +35,7 @@ pub enum StoreError {
     /// The publication of a backup took so long that another run may take its files for remains.
     #[error(
         "{} was not published: its publication took more than {limit_minutes} minutes, after which another run may remove \
-         it; the object store is too slow, or this host stood still",
+         it; the object store is too slow, or this host was suspended",
         .path.display()
     )]
     TooSlow {
@@ -81,8 +81,8 @@ pub enum StoreError {
     },
     /// The filesystem treats the name of a volume's directory as that of another one.
     #[error(
-        "{} is called {is} there: the filesystem takes both names for one, so that the backups of two volumes would be \
-         mixed; give one of them another name", path.display()
+        "{} is called {is} there: the filesystem treats the two names as equal, so the backups of two volumes would be \
+         mixed: give one of them another name", path.display()
     )]
     SameName {
         /// The requested directory.
@@ -95,7 +95,7 @@ pub enum StoreError {
     Taken(PathBuf),
     /// The config asks for a lock, and the store has none.
     #[error(
-        "{} cannot lock objects ({why}), and `lock` in [store] asks for it: make the bucket with object lock, or remove `lock`; \
+        "{} cannot lock objects ({why}), and `lock` in [store] asks for it: create the bucket with object lock, or remove `lock`; \
          nothing was published", path.display()
     )]
     NoLock {
@@ -121,10 +121,10 @@ pub enum StoreError {
         until: DateTime<Utc>,
     },
     /// These credentials have no right to delete.
-    #[error("{}: these credentials may not delete it; `volbak prune --apply` with others does", .0.display())]
+    #[error("{}: these credentials may not delete it: run `volbak prune --apply` with credentials that may", .0.display())]
     MayNotDelete(PathBuf),
     /// Room of a composed archive was not freed.
-    #[error("no room is freed in {}: {why}", path.display())]
+    #[error("no space was freed in {}: {why}", path.display())]
     NotFreed {
         /// The folder of the segments.
         path: PathBuf,
@@ -132,7 +132,7 @@ pub enum StoreError {
         why: String,
     },
     /// All names for a backup of this minute are in use.
-    #[error("every name for a backup of this minute is taken in {}", .0.display())]
+    #[error("every name for a backup of this minute is taken in {}: try again in a minute", .0.display())]
     NoFreeName(PathBuf),
 }
 

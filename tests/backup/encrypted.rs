@@ -271,7 +271,7 @@ fn later_nights_are_carried_without_a_key_until_the_recipients_change() {
     // A lost cache costs one full night.
     fs::remove_dir_all(host.path("cache")).unwrap();
     let (fourth, said) = host.back_up();
-    assert!(manifest(&fourth)["carried"].is_null() && said.contains("this host keeps no index of it"), "{said}");
+    assert!(manifest(&fourth)["carried"].is_null() && said.contains("this host has no index of it"), "{said}");
     let (fifth, _) = host.back_up();
     assert!(manifest(&fifth)["carried"]["members"].as_u64().unwrap() > 0);
 

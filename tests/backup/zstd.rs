@@ -83,7 +83,7 @@ fn the_next_night_copies_frames_and_a_change_of_format_reads_all() {
     let arguments = ["snapshot", image.to_str().unwrap(), "--to", dest.to_str().unwrap(), "--format", "tar.gz"];
     let said = run_expecting(0, &arguments);
     let gzip = archives(&dest).into_iter().find(|archive| !before.contains(archive)).unwrap();
-    assert!(said.contains("it is a tar.zst, and now it is tar.gz"), "{said}");
+    assert!(said.contains("it is a tar.zst, and the new backup is a tar.gz"), "{said}");
     assert!(gzip.to_str().unwrap().ends_with(".tar.gz"));
     assert_eq!(manifest(&gzip)["carried"], Value::Null);
     assert_eq!(manifest(&gzip)["compression"], Value::Null, "as it always was");

@@ -95,7 +95,7 @@ fn names_that_are_one_name_there() {
     fs::copy(&disk, &other).unwrap();
     snapshot(&disk, &share.point, &[]);
     let said = run_expecting(1, &["snapshot", other.to_str().unwrap(), "--to", share.point.to_str().unwrap()]);
-    assert!(said.contains("takes both names for one"), "{said}");
+    assert!(said.contains("treats the two names as equal"), "{said}");
     snapshot(&disk, &share.point, &[]);
     assert_eq!(archives(&share.point).len(), 2);
     snapshot(&other, &share.point, &["--name", "other"]);

@@ -141,7 +141,7 @@ fn a_key_that_cannot_delete_marks_and_another_one_prunes() {
     server.forbid(&["DELETE /"]);
     // The night is good, and says what is left to do.
     let night = place.good(&["run", "--json"]);
-    assert!(night.contains("`volbak prune --apply` with others does"), "{night}");
+    assert!(night.contains("run `volbak prune --apply` with credentials that may"), "{night}");
     assert!(place.whole_backups("volume-1").contains(&stem));
     let did = place.verb(&["prune", "--apply"]);
     assert!(did.status == 0 && !did.stdout.contains("removed "), "{did:?}");

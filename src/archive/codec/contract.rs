@@ -136,7 +136,7 @@ pub enum EncoderError {
     #[error(transparent)]
     Level(#[from] BadLevel),
     /// Its tables need more memory than this process may use.
-    #[error("there is no memory for compressing")]
+    #[error("there is too little memory for compression")]
     Memory(#[source] io::Error),
     /// The codec encrypts, and knows nobody to encrypt for.
     #[error("there are no recipients to encrypt for")]

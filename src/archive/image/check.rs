@@ -49,7 +49,7 @@ impl MemberDecoder {
             return if is_zeros { Ok(()) } else { faulty("it is not the member of so many zeros") };
         };
         if !codec::WRITTEN.frame(bytes).is_some_and(|frame| frame.is(member.length, member.volume_length)) {
-            return faulty("its own header says other lengths than the index");
+            return faulty("the lengths in its header differ from those in the index");
         }
         self.0.decode(bytes, member.volume_length, data)?;
         if <[u8; 32]>::from(blake3::hash(data)) != content {

@@ -24,9 +24,9 @@ pub(in crate::archive) enum MemberFault {
     Read(io::Error),
     #[error("its digest is not the one in the index")]
     Digest,
-    #[error("its own header says other lengths than the index")]
+    #[error("the lengths in its header differ from those in the index")]
     Frame,
-    #[error("its data do not have the digest that the index gives them")]
+    #[error("the digest of its data is not the one in the index")]
     Data,
     #[error("it was not asked for")]
     NotAsked,

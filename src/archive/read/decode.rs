@@ -86,7 +86,7 @@ fn check_and_decode(job: &mut DecodeJob, decoder: &mut dyn Decode) {
             } else if job.header_damaged {
                 find("its header is damaged".to_owned());
             } else if job.data_digest.is_some_and(|digest| digest != *blake3::hash(&chunk.data).as_bytes()) {
-                find("its data do not have the digest that the index gives them".to_owned());
+                find("the digest of its data is not the one in the index".to_owned());
             }
         }
         Err(error) => {

@@ -28,10 +28,10 @@ pub enum BackupError {
     #[error("no thread could be started")]
     Thread(#[source] io::Error),
     /// The limits of this process do not allow the memory that a backup needs.
-    #[error("there is too little memory for a backup; fewer threads need less")]
+    #[error("there is too little memory for a backup: use fewer threads (--threads, or `threads` in [archive])")]
     Memory(#[source] io::Error),
     /// The frozen source cannot be opened or read.
-    #[error("the frozen source cannot be read")]
+    #[error("the source cannot be opened or read")]
     Open(#[source] io::Error),
     /// A region cannot be archived as files, only as an image. [`back_up_source`](super::back_up_source) then keeps
     /// it as a raw image.
@@ -76,7 +76,9 @@ pub enum BackupError {
     #[error("the manifest could not be signed")]
     Sign(#[source] io::Error),
     /// An image is to be encrypted.
-    #[error("images are not encrypted yet: back up its files, or leave this volume out of [encryption]")]
+    #[error(
+        "images cannot be encrypted: set mode = \"files\" for this volume, or back it up with a config without [encryption]"
+    )]
     SealedImage,
     /// The shared layout in an object store.
     #[error(
@@ -91,7 +93,7 @@ pub enum BackupError {
     #[error("before the snapshot: {0}")]
     Before(AroundError),
     /// Its snapshot was to be taken together with those of its group, and was not.
-    #[error("its group has no snapshot of it: {0}")]
+    #[error("it has no snapshot from its group: {0}")]
     NotInSet(String),
     /// The time limit was exceeded.
     #[error(

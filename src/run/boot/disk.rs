@@ -44,7 +44,7 @@ pub(super) enum NoSystem {
     NoTable,
     #[error("its disk has neither boot code nor an EFI system partition")]
     NoBootCode,
-    #[error("it starts by UEFI, whose firmware is missing here (package ovmf)")]
+    #[error("it boots through UEFI, whose firmware is not installed on this host: install the package ovmf")]
     NoFirmware,
     #[error("its manifest cannot be used")]
     Manifest(#[from] ReadError),

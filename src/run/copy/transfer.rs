@@ -30,7 +30,7 @@ pub(super) enum TransferError {
     Stopped,
     /// The copy would have other names than the signed manifest says.
     #[error(
-        "{} gives a copy names of its own, and the signature of an encrypted backup covers its names: copy it to a directory", .0.display()
+        "a copy in {} would get another name, and the signature of an encrypted backup covers its name: copy it to a directory", .0.display()
     )]
     Signed(PathBuf),
     /// A file of the source cannot be opened.

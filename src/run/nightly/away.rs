@@ -46,7 +46,7 @@ impl Night<'_> {
             }
             Err(CopyError::Stopped(done)) => {
                 report.copy = Some(facts(&done));
-                self.tell(Severity::Warning, PLACE, "interrupted; the next run goes on");
+                self.tell(Severity::Warning, PLACE, "interrupted; the next run continues");
             }
             Err(error) => {
                 report.copy = Some(CopyFacts { to: shown, failed: 1, seconds, ..CopyFacts::default() });

@@ -19,10 +19,10 @@ pub(in crate::run) enum PreviousError {
     #[error(transparent)]
     Find(#[from] LocateError),
     /// The destination is an object store, and the backup an image.
-    #[error("the image of a volume is not carried forward in an object store")]
+    #[error("images cannot be carried forward in an object store")]
     ImageInObjectStore,
     /// The named backup is in another place.
-    #[error("{} is not in the destination: an object store copies only what is there", .0.display())]
+    #[error("{} is not in the destination: an object store can copy only from itself", .0.display())]
     Elsewhere(PathBuf),
     /// The manifest of the named backup cannot be read.
     #[error("{}", path.display())]
@@ -36,7 +36,7 @@ pub(in crate::run) enum PreviousError {
     #[error(transparent)]
     Manifest(ReadError),
     /// A verification found the named backup bad.
-    #[error("{0} was verified and is bad")]
+    #[error("a verification found {0} bad")]
     Bad(String),
     /// All backups of the source are bad, or carried from bad ones; this is the newest.
     #[error("{0} is bad, or has data carried forward from a bad backup, and there is no other backup")]
@@ -59,10 +59,10 @@ pub(in crate::run) enum PreviousError {
 #[non_exhaustive]
 pub(in crate::run) enum UnusableError {
     /// Another version of volbak wrote it.
-    #[error("it has the format {0}, which this version does not carry from")]
+    #[error("it has the format {0}, from which this version cannot carry data forward")]
     Format(u32),
     /// Its members are compressed in another way.
-    #[error("it is a {before}, and now it is {now}")]
+    #[error("it is a {before}, and the new backup is a {now}")]
     Compression {
         /// The format of its archive.
         before: Compression,
@@ -70,7 +70,7 @@ pub(in crate::run) enum UnusableError {
         now: Compression,
     },
     /// Its members would keep their old compression level.
-    #[error("it was compressed at level {before}, and now it is {now}")]
+    #[error("it was compressed at level {before}, and the new backup is at level {now}")]
     Level {
         /// Its level; prefixed by `auto` if it was chosen automatically.
         before: String,
@@ -103,7 +103,7 @@ pub(in crate::run) enum UnusableError {
         said: u64,
     },
     /// Its index cannot be fetched from the store.
-    #[error("its index cannot be copied to a temporary file (TMPDIR, or /var/tmp)")]
+    #[error("its index cannot be copied to a temporary file: check TMPDIR, or /var/tmp")]
     FetchIndex(#[source] io::Error),
     /// Its index cannot be used.
     #[error(transparent)]
@@ -112,19 +112,19 @@ pub(in crate::run) enum UnusableError {
     #[error(transparent)]
     ImageIndex(#[from] ImageParentError),
     /// It is plain, and now backups are encrypted.
-    #[error("it is not encrypted, and now backups are")]
+    #[error("it is not encrypted, and the new backup is")]
     NotEncryptedBefore,
     /// It is encrypted, and now backups are not.
-    #[error("it is encrypted, and now backups are not")]
+    #[error("it is encrypted, and the new backup is not")]
     NotEncryptedNow,
     /// It is encrypted, and in an object store.
-    #[error("an encrypted backup in an object store is not carried from yet")]
+    #[error("data of an encrypted backup in an object store cannot be carried forward yet")]
     EncryptedInStore,
     /// Its segments are for others.
     #[error("the recipients in [encryption] have changed since")]
     OtherRecipients,
     /// This host has only public keys, and no index of it.
-    #[error("this host keeps no index of it in {}", .0.display())]
+    #[error("this host has no index of it in {}", .0.display())]
     NotKept(PathBuf),
     /// It is an image, and files are backed up now, or the other way round.
     #[error("one of the two backups is an image, and the other one has files")]

@@ -34,7 +34,7 @@ pub enum RestoreError {
     #[error("the kernel must restore the files: {0}")]
     LeftToKernel(String),
     /// Another restore is running there.
-    #[error("another restore works in {}", .0.display())]
+    #[error("another restore is running in {}: wait until it ends", .0.display())]
     Busy(PathBuf),
     /// Owners and groups cannot be mapped as requested. Nothing was written.
     #[error(transparent)]
@@ -62,13 +62,13 @@ pub enum RestoreError {
         image: Option<String>,
     },
     /// No entry of the archive matches.
-    #[error("the archive has nothing that matches {}", .0.join(", "))]
+    #[error("the archive has nothing that matches {}: `volbak browse` lists its paths", .0.join(", "))]
     NothingMatches(Vec<String>),
     /// The operation was cancelled.
-    #[error("interrupted before everything was restored; --resume goes on from here")]
+    #[error("interrupted before everything was restored: continue with --resume")]
     Stopped,
     /// This process lacks resources to read a backup.
-    #[error("the backup cannot be read here")]
+    #[error("this host lacks the resources to read the backup")]
     Here(#[source] std::io::Error),
 }
 

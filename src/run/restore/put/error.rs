@@ -15,13 +15,13 @@ pub(crate) enum NameError {
     #[error("not restored: {}", in_words(*.0))]
     Look(Errno),
     /// The archive contains the name twice, which volbak's own archives never do.
-    #[error("not restored: an entry of the same name was restored before it")]
+    #[error("not restored: an entry with the same name was already restored")]
     Twice,
     /// An existing entry has the name and is kept.
     #[error("{EXISTS}")]
     Exists,
     /// The rename failed.
-    #[error("it cannot get its name: {}", in_words(*.0))]
+    #[error("its temporary file cannot be renamed to it: {}", in_words(*.0))]
     Rename(Errno),
 }
 

@@ -255,7 +255,7 @@ pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunRep
             Some(date) => {
                 format!("no report of a run that began on {date} is kept in {}", destination.root().display())
             }
-            None => format!("no report is kept in {}: nothing ran yet", destination.root().display()),
+            None => format!("there is no report in {}: nothing ran yet", destination.root().display()),
         })
     };
     let reports = destination.existing_own_directory(REPORTS)?.ok_or_else(none)?;

@@ -352,7 +352,7 @@ fn nights_that_go_wrong() {
     );
     let said = night_expecting(1, &[]);
     assert!(said.contains("volume-2 - FAILED after") && said.contains("No space left on device"), "{said}");
-    assert!(said.contains("volume-3 - FAILED after") && said.contains("by the last backup about"), "{said}");
+    assert!(said.contains("volume-3 - FAILED after") && said.contains("going by the last backup"), "{said}");
     fs::remove_file(&filler).unwrap();
     no_hook("after-volume-2");
     assert_eq!(counts(), [5, 4, 3]);

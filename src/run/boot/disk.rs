@@ -58,7 +58,7 @@ pub(super) enum NoSystem {
     Restore(#[source] DeviceError),
     #[error("its disk was not restored")]
     RestoreImage(#[source] RestoreImageError),
-    #[error("not everything in it came back: {0}")]
+    #[error("not all of its contents were restored: {0}")]
     Incomplete(String),
 }
 

@@ -189,7 +189,10 @@ impl Machine {
                 return not_up("its kernel panicked");
             }
             if self.began.elapsed() >= options.limit {
-                return not_up(&format!("nothing for {} s", options.limit.as_secs()));
+                return not_up(&format!(
+                    "no login prompt and no guest agent within {} s (boot_seconds)",
+                    options.limit.as_secs()
+                ));
             }
             if allocated(&self.disk).is_ok_and(|now| now.saturating_sub(self.disk_bytes) > MAX_WRITTEN_BYTES) {
                 return not_up("it was stopped, having written 2 GiB to its disk");

@@ -52,7 +52,7 @@ pub(super) fn decide(
     let one = |candidate: Candidate| {
         let decision = match candidate.state() {
             State::WithoutManifest if candidate.is_named() => {
-                Decision::Refuse("it has no manifest, so nothing says that its bytes are right".to_owned())
+                Decision::Refuse("it has no manifest, so its bytes cannot be checked".to_owned())
             }
             State::WithoutManifest => Decision::PassOver("it has no manifest, and is not copied".to_owned()),
             State::Damaged(what) => pass(&candidate, format!("it is damaged, and is not copied: {what}")),

@@ -26,7 +26,7 @@ pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>
         add(
             "destination",
             Answer::Good,
-            format!("{} is in an object store; `volbak store check` tries it", path.display()),
+            format!("{} is in an object store: test it with `volbak store check`", path.display()),
         );
         return shelves(&destination, now, add);
     }

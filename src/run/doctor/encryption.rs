@@ -18,14 +18,17 @@ pub(super) fn encryption(config: &Config, shelves: &[Shelf], add: &mut Add<'_>) 
     let mut add = |answer, what: String| add(ABOUT, answer, what);
     let names = options.recipients.names();
     let number = if names.len() == 1 {
-        "1 recipient, whose lost key is a lost backup".to_owned()
+        "1 recipient: if its key is lost, no backup can be read".to_owned()
     } else {
         format!("{} recipients", names.len())
     };
     add(if names.len() == 1 { Answer::Doubtful } else { Answer::Good }, format!("{number}: {}", names.join(", ")));
     signing(options, &mut add);
     match changeable(&options.index_cache) {
-        Ok(Some(by)) => add(Answer::Bad, format!("the index of last night decides what is carried forward: {by}")),
+        Ok(Some(by)) => add(
+            Answer::Bad,
+            format!("{by}: the index of the last backup is kept there, and decides what is carried forward"),
+        ),
         Ok(None) => add(Answer::Good, format!("indexes are kept in {}", options.index_cache.display())),
         // The first backup makes it.
         Err(_) => add(Answer::Good, format!("indexes will be kept in {}", options.index_cache.display())),
@@ -46,7 +49,7 @@ fn signing(options: &EncryptionOptions, add: &mut impl FnMut(Answer, String)) {
         Ok((public, signature)) if signer_of(PROBE, signature.as_bytes()).as_ref() == Ok(&public) => {
             add(Answer::Good, format!("{} signs as {public}", key.display()));
         }
-        Ok(_) => add(Answer::Bad, format!("{}: its signature is not accepted", key.display())),
+        Ok(_) => add(Answer::Bad, format!("{}: a signature made with it is not valid", key.display())),
         Err(error) => add(Answer::Bad, format!("{} does not sign: {error}", key.display())),
     }
     if let Ok(Some(by)) = changeable(key) {
@@ -69,7 +72,7 @@ fn probe(options: &EncryptionOptions, add: &mut impl FnMut(Answer, String)) {
         Ok(()) if plain == PROBE => {
             add(Answer::Good, "a probe was encrypted, and decrypted with an identity".to_owned());
         }
-        Ok(()) => add(Answer::Bad, "a probe came back as something else".to_owned()),
+        Ok(()) => add(Answer::Bad, "a decrypted probe differs from what was encrypted".to_owned()),
         Err(error) => add(Answer::Bad, format!("a probe for the recipients cannot be decrypted: {error}")),
     }
 }

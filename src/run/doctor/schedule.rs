@@ -41,7 +41,7 @@ fn judge(is_enabled: bool, lines: &[PathBuf], has_systemd: bool) -> (Answer, Str
         }
         (false, true) => {
             let how = if has_systemd { "systemctl enable --now volbak.timer" } else { "a line in /etc/cron.d/volbak" };
-            (Answer::Doubtful, format!("no timer and no cron job starts a run: {how} does"))
+            (Answer::Doubtful, format!("no timer and no cron job starts a run: use {how}"))
         }
     }
 }

@@ -79,8 +79,7 @@ fn inactive(listed: &Volumes, add: &mut Add<'_>) {
         let count = of_group().filter(|volume| matches!(volume.refusal, Some(source::Refusal::Inactive))).count();
         if count > 0 {
             let all = of_group().count();
-            let what =
-                format!("{group}: {count} of its {all} volumes are not active; vgchange -ay {group} makes them so");
+            let what = format!("{group}: {count} of its {all} volumes are not active: run vgchange -ay {group}");
             add("volumes", Answer::Bad, what);
         }
     }

@@ -63,10 +63,10 @@ impl Night<'_> {
             Some(limit) if limit.duration < left => Some(limit),
             None if others_wait => Some(TimeLimit {
                 duration: left * 3 / 4,
-                name: "three quarters of what was left of max_run_hours, since others wait; max_volume_hours sets it"
+                name: "three quarters of the time left of max_run_hours, since other volumes wait; set max_volume_hours to change it"
                     .to_owned(),
             }),
-            _ => Some(TimeLimit { duration: left, name: "what was left of max_run_hours".to_owned() }),
+            _ => Some(TimeLimit { duration: left, name: "the time left of max_run_hours".to_owned() }),
         }
     }
 }

@@ -99,7 +99,7 @@ impl Night<'_> {
                 continue;
             }
             if !self.is_whole() && found.len() < group.volumes.len() {
-                let what = "not all of its volumes were asked for: those that were are backed up one by one";
+                let what = "only some of its volumes were named: they are backed up one by one, not as a set";
                 self.tell(Severity::Notice, &format!("group {}", group.name), what);
                 continue;
             }

@@ -39,7 +39,7 @@ enum NoBackup {
     #[error("{}", with_causes(.0))]
     Store(#[from] StoreError),
     #[error(
-        "the destination has {} free, and by the last backup about {} are needed",
+        "the destination has {} free, and about {} are needed, going by the last backup",
         ByteLen(*free_bytes),
         ByteLen(*needed_bytes)
     )]

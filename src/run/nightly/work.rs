@@ -144,7 +144,11 @@ impl Night<'_> {
         }
         if selection.chosen.is_empty() {
             let groups = self.config.volume_groups.join(", ");
-            self.tell(Severity::Warning, "volumes", format!("there is no volume to back up in {groups}"));
+            self.tell(
+                Severity::Warning,
+                "volumes",
+                format!("there is no volume to back up in {groups}: check volume_groups, include and exclude"),
+            );
         }
         Ok(selection)
     }

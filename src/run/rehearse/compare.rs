@@ -53,7 +53,7 @@ pub enum CompareError {
     #[error("stopped before everything was compared")]
     Stopped,
     /// Archive, index or tree cannot be read; in words.
-    #[error("what was restored for a test was not compared: {0}")]
+    #[error("the restored files could not be compared: {0}")]
     Failed(String),
 }
 
@@ -148,7 +148,7 @@ fn area_of(head: &EntryHead) -> io::Result<SparseArea> {
 /// The problem with a further name, if any.
 fn is_same_inode(root: BorrowedFd<'_>, path: &[u8], target: &[u8]) -> io::Result<Option<&'static str>> {
     let inode = |path: &[u8]| stat_of(root, path).map(|facts| (facts.st_dev, facts.st_ino));
-    Ok((inode(path)? != inode(target)?).then_some("is not another name of what it is linked to in the archive"))
+    Ok((inode(path)? != inode(target)?).then_some("is not the hard link that it is in the archive"))
 }
 
 /// An entry's metadata including flags that statx(2) does not show: the walk queries them only where they are
@@ -232,7 +232,7 @@ impl Comparison<'_> {
                 self.entry(root, &path, &entry, at);
             } else if path != b"./lost+found" && !(path == b"." && self.known.is_empty()) {
                 // lost+found belongs to the filesystem itself, and so does the root if nothing was to be restored.
-                differs(self.findings, &path, "is there, and the index does not have it");
+                differs(self.findings, &path, "was restored, but is not in the index");
             }
         }
         if found_entries < self.known.len() {

@@ -48,7 +48,7 @@ impl EarlierRuns<'_> {
             tell(Urgency::Critical, what);
         }
         let Some(whole) = self.standing.whole_run(&self.host, &self.scope) else {
-            tell(Urgency::Warning, "no report of a run is kept: nothing ran yet".to_owned());
+            tell(Urgency::Warning, "there is no report of a run: nothing ran yet".to_owned());
             return;
         };
         let ended = |run: &RunStanding, tell: &mut dyn FnMut(Urgency, String)| {

@@ -24,11 +24,11 @@ Examples:
   volbak copy --all vol-1 --to /mnt/second         those of one volume
   volbak copy vol-1@2026-11-20 --to /mnt/second
   volbak copy db@2026-11-20 --to /mnt/second       a set: the backups of all members of a group
-  volbak copy --all --to s3://backups/second       with the store of [store]
+  volbak copy --all --to s3://backups/second       with the settings in [store]
   volbak copy --all --from /mnt/second --to /backups --dry-run
 
-A copy is complete or not listed at all. After an interruption, the same command continues. Nothing in DIR is replaced or
-removed; the backups there can be listed, verified and restored as any others.";
+A copy is listed only when it is complete. After an interruption, the same command continues. Nothing in DIR is replaced or
+removed; the backups there can be listed, verified and restored like any other.";
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]

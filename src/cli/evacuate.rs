@@ -19,7 +19,7 @@ Examples:
   volbak cloud evacuate compute-1                      the plan; nothing is changed
   volbak cloud evacuate compute-1 --apply
   volbak cloud evacuate compute-1 --to compute-2 --apply
-The host has to be off, and stay off. After an interruption, kill -9 included, the same command goes on. Exit status: 0; 1 if \
+The host must be off, and stay off. After an interruption, kill -9 included, the same command continues. Exit status: 0; 1 if \
 nothing can be done, or an instance failed; 3 if some are not evacuated; 4 if another evacuation of this host runs.";
 
 #[derive(Debug, Args)]

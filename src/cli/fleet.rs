@@ -22,7 +22,7 @@ Examples:
   volbak fleet /mnt/fleet --hosts /etc/volbak/hosts --html /var/www/volbak/index.html
   volbak fleet /mnt/a /mnt/b --prometheus /var/lib/prometheus/node-exporter/volbak-fleet.prom
 
-Exit status 3: a host is silent, a backup or its proof is overdue, a backup is bad, or a run failed.";
+Exit status 3: a host is silent, a backup or a full verification is overdue, a backup is bad, or a run failed.";
 
 #[derive(Debug, Args)]
 pub(crate) struct FleetArgs {

@@ -17,7 +17,7 @@ pub(crate) const FIND_EXAMPLES: &str = "\
 Examples:
   volbak find nginx.conf                     any file of that name, in all volumes
   volbak find '*.sql' --volume vol-1 --since '30 days ago'
-  volbak find 'etc/**/*.conf' --json         a path, from the root of the filesystem";
+  volbak find 'etc/**/*.conf' --json         a path from the root of the filesystem";
 
 pub(crate) const LOG_EXAMPLES: &str = "\
 Examples:

@@ -18,7 +18,7 @@ pub(crate) const MOUNT_EXAMPLES: &str = "\
 Examples:
   volbak mount /mnt/backups                  all backups: /mnt/backups/VOLUME/DATE/…
   volbak mount vol-1@yesterday /mnt/vol-1    one backup
-  umount /mnt/backups                        ends it, as Ctrl-C does";
+  umount /mnt/backups                        ends the mount, as Ctrl-C does";
 
 #[derive(Debug, Args)]
 pub(crate) struct MountArgs {

@@ -17,9 +17,9 @@ pub(crate) const REMAP_EXAMPLES: &str = "\
 Examples:
   volbak remap /var/lib/nova --uid 108:112 --gid 115:118 --dry-run   count what would be changed
   volbak remap /var/lib/nova --uid 108:112 --gid 115:118
-  volbak remap /var/lib/nova --undo                                  back, by the journal
-OLD:NEW is a number or a range (1000-1999:101000-101999), as for `restore --map-uid`; 108:112 with 112:108 swaps two.
-After an interruption, kill -9 included, the same command goes on. Exit status: 0; 3 if something was not changed.";
+  volbak remap /var/lib/nova --undo                                  restore the old numbers from the journal
+OLD:NEW is a number or a range (1000-1999:101000-101999), as for `restore --map-uid`; 108:112 with 112:108 swaps two numbers.
+After an interruption, kill -9 included, the same command continues. Exit status: 0; 3 if something was not changed.";
 
 #[derive(Debug, Args)]
 pub(crate) struct RemapArgs {

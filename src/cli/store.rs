@@ -11,7 +11,7 @@ use super::place::{UsageError, Where};
 const CHECK_EXAMPLES: &str = "\
 Examples:
   volbak store check                           the destination of the config
-  volbak store check s3://backups/storage-1    another one
+  volbak store check s3://backups/storage-1    another destination
   volbak store check s3://backups/storage-1 --json
   volbak store check swift://backups/storage-1
 The address and the credentials come from [store] in the config, from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and

@@ -135,7 +135,7 @@ impl Writing {
         {
             let kept = shown::path(kept.as_os_str().as_encoded_bytes());
             let what = format!(
-                "what was written is kept as {kept}; the same command with --resume goes on from it, and one without removes it"
+                "what was written is kept as {kept}; the same command with --resume continues it, and without it removes it"
             );
             tell(observer, Severity::Notice, name, what);
         }

@@ -62,7 +62,7 @@ pub enum RemapError {
     #[error("another process uses the journal {}", .0.display())]
     Locked(PathBuf),
     /// Interrupted: the same command goes on.
-    #[error("interrupted: the same command goes on from here, and --undo goes back")]
+    #[error("interrupted: the same command continues, and --undo restores the old numbers")]
     Cancelled,
 }
 

@@ -229,7 +229,7 @@ impl<'a> Pass<'a> {
         let examples = self.in_the_way.join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let advice = match self.options.existing {
-            Existing::Keep => "--overwrite replaces them, --resume goes on with a restore that was interrupted",
+            Existing::Keep => "--overwrite replaces them, --resume continues an interrupted restore",
             Existing::Resume | Existing::Overwrite => "--overwrite replaces them",
         };
         let what = format!(

@@ -70,7 +70,7 @@ pub enum RecoverError {
     #[error("another recovery or evacuation runs: it has the journal {}", .0.display())]
     Locked(PathBuf),
     /// Interrupted: the same command goes on.
-    #[error("interrupted: the same command goes on from here")]
+    #[error("interrupted: the same command continues")]
     Cancelled,
 }
 

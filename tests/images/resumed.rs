@@ -103,7 +103,7 @@ fn an_export_that_was_cut_off_at_any_moment_is_resumed_and_is_equal_to_a_fresh_o
         let mut left = interrupted(&[&args[..], &slow].concat(), &out, at, with_signal);
         if let Some((_, output)) = left.as_ref().filter(|_| with_signal == "-INT") {
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(said.contains("the same command with --resume goes on from it"), "{said}");
+            assert!(said.contains("the same command with --resume continues it"), "{said}");
         }
         let again = [&args[..], &["--resume"]].concat();
         if moment % 3 == 2 && left.is_some() {
@@ -243,7 +243,7 @@ fn an_export_whose_target_was_full_is_resumed() {
     let image = out.join("a.qcow2");
     let args = ["export", text(&disk), "--to", text(&image), "--resume"];
     let said = refused(&args);
-    assert!(said.contains("No space left") && said.contains("--resume goes on from it"), "{said}");
+    assert!(said.contains("No space left") && said.contains("--resume continues it"), "{said}");
     run("mount", &["-o", "remount,size=64M", text(&out)]);
     assert!(kept_by(&args[1..]) > 4 << 20);
     let fresh = directory.path().join("fresh.qcow2");

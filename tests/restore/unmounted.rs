@@ -2,13 +2,17 @@
 //! every attribute; its kernel and e2fsck take it; and the result says who put the files there.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
-use crate::testkit::guest::backups::{run_expecting, snapshot_expecting};
+use crate::testkit::guest::backups::{run_expecting, snapshot_expecting, volbak};
 use crate::testkit::guest::{Mounted, sh};
 use crate::testkit::tree::{
-    Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, make_many_entries,
+    Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, make_many_entries, noise,
 };
+use crate::testkit::wait::assert_no_loop_device;
 
 fn tree_of(image: &Path) -> Tree {
     let mounted = Mounted::with_options(image, &image.with_extension("m"), "loop,ro");
@@ -139,4 +143,96 @@ fn a_filesystem_without_a_free_inode_comes_back_either_way() {
         });
         assert_eq!(put_by["by"], by, "{put_by}");
     }
+}
+
+/// A filesystem without a table in a file on a disk, with 2,000 files in 40 directories, and its backup.
+fn many_files(dir: &Path) -> (PathBuf, PathBuf) {
+    let source = dir.join("fs.img");
+    sh(&format!("truncate -s 160M {0}; mkfs.ext4 -q -b 4096 {0}", source.display()));
+    let mounted = Mounted::with_options(&source, &dir.join("m"), "loop");
+    for number in 0..2_000_u64 {
+        let parent = mounted.point.join(format!("directory-{}", number % 40));
+        fs::create_dir_all(&parent).unwrap();
+        fs::write(parent.join(format!("file-{number}")), noise(number, 10_000 + 20 * usize::try_from(number).unwrap()))
+            .unwrap();
+    }
+    mounted.unmount();
+    let destination = dir.join("b");
+    fs::create_dir(&destination).unwrap();
+    let archive = snapshot_expecting(0, &source, &destination, &[]);
+    (source, archive)
+}
+
+#[test]
+fn a_damaged_member_costs_its_own_files_and_blocks_are_used_again() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (source, archive) = many_files(dir.path());
+    let expected = tree_of(&source);
+    let mut bytes = fs::read(&archive).unwrap();
+    for place in 1..10 {
+        let at = place * bytes.len() / 10;
+        bytes[at] ^= 0x10;
+    }
+    fs::write(&archive, bytes).unwrap();
+    let restored = dir.path().join("restored.img");
+    let to = ["restore", archive.to_str().unwrap(), "--to-image", restored.to_str().unwrap(), "--json"];
+    let said = json_in(&run_expecting(3, &to));
+    assert_eq!(said["report"]["put_by"]["disk"]["by"], "volbak");
+    sh(&format!("e2fsck -f -n {}", restored.display()));
+    let found = tree_of(&restored);
+    assert!(found.iter().all(|(path, attributes)| expected.get(path) == Some(attributes)));
+    let lost: Vec<_> = expected.iter().filter(|(path, _)| !found.contains_key(*path)).collect();
+    assert!(lost.iter().all(|(_, attributes)| matches!(attributes.kind, Kind::File { .. })));
+    assert_eq!(said["report"]["files"]["disk"]["failed"], lost.len());
+    // Members have some 100 KiB, and a file lies in one or two.
+    assert!((9..120).contains(&lost.len()), "{}", lost.len());
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_nothing_that_can_be_mounted() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (_, archive) = many_files(dir.path());
+    let target = dir.path().join("target.img");
+    sh(&format!("truncate -s 160M {}", target.display()));
+    let device = sh(&format!("losetup -f --show {}", target.display()));
+    let device = device.trim();
+    let erase = format!("--yes-erase={}", device.strip_prefix("/dev/").unwrap());
+    let arguments = ["restore", archive.to_str().unwrap(), "--to-device", device, &erase];
+    let signature = || {
+        let mut bytes = [0; 2];
+        fs::File::open(&target).unwrap().read_exact_at(&mut bytes, 0x438).unwrap();
+        bytes
+    };
+    let mut killed = 0;
+    for milliseconds in [0, 5, 20, 60, 150, 400] {
+        sh(&format!("wipefs -q -a {device}; sync {}", target.display()));
+        let mut child = volbak(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // mke2fs writes a signature, and the writer takes it away.
+        let mut was_made = false;
+        while !(was_made && signature() == [0; 2]) && child.try_wait().unwrap().is_none() {
+            was_made |= signature() == [0x53, 0xEF];
+        }
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        let is_begun = child.try_wait().unwrap().is_none() && signature() == [0; 2];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if is_begun && signature() == [0; 2] {
+            killed += 1;
+            let said = sh(&format!(
+                "mkdir -p {1}; blkid -p {0} || true; mount -o ro {0} {1} 2>&1 && umount {1} && echo mounted || true",
+                device,
+                dir.path().join("m").display()
+            ));
+            assert!(!said.contains("ext4") && !said.contains("mounted"), "after {milliseconds} ms: {said}");
+        } else if !was_made {
+            eprintln!("done before {milliseconds} ms");
+        } else {
+            sh(&format!("e2fsck -f -n {}", target.display()));
+        }
+        // A tool that it had started ends by itself, and its loop device over this one with it.
+        assert_no_loop_device(Path::new(device));
+    }
+    assert!(killed >= 2, "{killed}");
+    run_expecting(0, &arguments);
+    sh(&format!("losetup -d {device}; e2fsck -f -n {}", target.display()));
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::contract::{
     Bounds, Codec, CodecRef, Decode, DecodeError, Encode, EncoderError, Format, MAX_MEMBER_DATA, MemberFrame,
@@ -16,6 +17,7 @@ use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
 use crate::entry::Timestamp;
+use crate::outside::BlockRead;
 
 /// Stores members: a signature and both lengths, the data, its CRC-32 and its length again.
 struct Stored;
@@ -352,6 +354,67 @@ fn an_archive_of_any_codec_is_read_with_its_index_and_without() {
             let outcome = stream.finish();
             assert!(outcome.findings.is_empty() && outcome.archive_sha1.is_some(), "{:?}", outcome.findings);
             assert!(read == data, "{:?} {by_index}", codec.signature());
+        }
+    }
+}
+
+/// An archive of which some bytes cannot be read. Counts reads.
+struct Failing {
+    bytes: Vec<u8>,
+    bad: std::ops::Range<u64>,
+    reads: AtomicUsize,
+}
+
+impl BlockRead for Failing {
+    fn len_bytes(&self) -> u64 {
+        self.bytes.len_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if offset < self.bad.end && self.bad.start < offset + buf.len() as u64 {
+            return Err(io::Error::other("a sector cannot be read"));
+        }
+        self.bytes.read_at(offset, buf)
+    }
+}
+
+#[test]
+fn bytes_that_cannot_be_read_cost_the_members_they_are_in_and_no_neighbours() {
+    // About 5 MB in members of half a KiB to 40 KiB.
+    let data: Vec<Vec<u8>> = (0..240).map(|number| noise(512 + 512 * (number % 80))).collect();
+    for codec in codecs() {
+        let [archive, index] = archive(codec, &data);
+        let middle = archive.len() as u64 / 2;
+        for bad in [0..0, 0..1, middle..middle + 1, middle..middle + 50_000, middle..archive.len() as u64] {
+            let reader = IndexReader::new(Arc::new(index.clone())).unwrap();
+            let mut plan = IndexPlan::new(reader, None);
+            let mut expected = Vec::new();
+            while let Some(planned) = plan.next_member().unwrap() {
+                let (start, end) = (planned.line.offset, planned.line.offset + planned.line.length);
+                expected.push(start < bad.end && bad.start < end);
+            }
+            let plan = IndexPlan::new(IndexReader::new(Arc::new(index.clone())).unwrap(), None);
+            let options = ReadOptions { threads: 2, hash_archive: true, stop: Vec::new() };
+            let failing = Arc::new(Failing { bytes: archive.clone(), bad: bad.clone(), reads: AtomicUsize::new(0) });
+            let mut stream =
+                MemberStream::with_codec(codec, failing.clone(), ReadPlan::Index(Box::new(plan)), &options).unwrap();
+            let (mut chunk, mut lost, mut read) = (None, Vec::new(), Vec::new());
+            loop {
+                chunk = stream.next_chunk(chunk);
+                let Some(chunk) = &chunk else { break };
+                lost.push(chunk.lost.is_some());
+                read.push(chunk.data.clone());
+            }
+            assert_eq!(lost, expected, "{bad:?}");
+            assert!(read.iter().zip(&lost).zip(&data).all(|((read, lost), data)| *lost || read == data), "{bad:?}");
+            let outcome = stream.finish();
+            let losses = lost.iter().filter(|lost| **lost).count() as u64;
+            assert_eq!((outcome.findings_total, outcome.archive_sha1.is_some()), (losses, losses == 0), "{bad:?}");
+            if losses == 0 {
+                // A stretch at a time, and not a member at a time.
+                assert!(failing.reads.load(Ordering::Relaxed) < 12, "{:?}", failing.reads);
+            }
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::archive::codec::{CodecRef, MemberFrame};
 use crate::outside::BlockRead;
 
 pub(super) const PIECE_BYTES: usize = 256 << 10;
+/// How much is read at once where all of an archive is read.
+const AHEAD_BYTES: usize = 1 << 20;
+
 /// An archive that is read from its start and hashed.
 pub(super) struct Input<'a> {
     file: &'a dyn BlockRead,
@@ -18,11 +21,56 @@ pub(super) struct Input<'a> {
     pub(super) at: u64,
     pub(super) len: u64,
     sha1: Option<Sha1>,
+    /// `None` if each read is as long as what is asked for.
+    ahead: Option<Ahead>,
+}
+
+/// A stretch that was read at once.
+#[derive(Default)]
+struct Ahead {
+    start: u64,
+    bytes: Vec<u8>,
+    /// Up to here a stretch cannot be read as a whole: each part is read on its own.
+    unreadable_until: u64,
+}
+
+impl Ahead {
+    /// Fills `buf` with the bytes at `at`; reads the next stretch if they are not in this one. False if that fails,
+    /// which says nothing about the bytes that are asked for.
+    fn fill(&mut self, file: &dyn BlockRead, len: u64, at: u64, buf: &mut [u8]) -> bool {
+        if self.copy(at, buf) {
+            return true;
+        }
+        if buf.len() >= AHEAD_BYTES || at < self.unreadable_until {
+            return false;
+        }
+        let left = usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX);
+        self.start = at;
+        self.bytes.resize(left.min(AHEAD_BYTES), 0);
+        if let Ok(filled) = read_at_most(file, at, &mut self.bytes) {
+            self.bytes.truncate(filled);
+        } else {
+            self.bytes.clear();
+            self.unreadable_until = at.saturating_add(AHEAD_BYTES as u64);
+        }
+        self.copy(at, buf)
+    }
+
+    fn copy(&self, at: u64, buf: &mut [u8]) -> bool {
+        let skip = at.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
+        let part = skip.and_then(|skip| self.bytes.get(skip..)?.get(..buf.len()));
+        part.map(|part| buf.copy_from_slice(part)).is_some()
+    }
 }
 
 impl<'a> Input<'a> {
     pub(super) fn new(file: &'a dyn BlockRead, codec: CodecRef, hash: bool) -> Self {
-        Self { file, codec, at: 0, len: file.len_bytes(), sha1: hash.then(Sha1::new) }
+        Self { file, codec, at: 0, len: file.len_bytes(), sha1: hash.then(Sha1::new), ahead: None }
+    }
+
+    /// From now on reads more than is asked for, since all of the archive is needed.
+    pub(super) fn read_ahead(&mut self) {
+        self.ahead = Some(Ahead::default());
     }
 
     /// Reads the next `len` bytes into `buf`; fewer only at the end of the file.
@@ -30,7 +78,8 @@ impl<'a> Input<'a> {
         // Limits reads to a member's length, whatever a header claims.
         let len = usize::try_from(len.min(self.len.saturating_sub(self.at))).unwrap_or(usize::MAX).min(4 << 20);
         buf.resize(len, 0);
-        let read = read_at_most(self.file, self.at, buf);
+        let is_filled = self.ahead.as_mut().is_some_and(|ahead| ahead.fill(self.file, self.len, self.at, buf));
+        let read = if is_filled { Ok(len) } else { read_at_most(self.file, self.at, buf) };
         let filled = *read.as_ref().unwrap_or(&0);
         if read.is_err() {
             // With an unreadable part, the archive's SHA-1 is unknown.

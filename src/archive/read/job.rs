@@ -1,5 +1,7 @@
 //! The values exchanged between threads while an archive is read: members and findings.
 
+use std::collections::VecDeque;
+
 use crate::archive::index::{EntryLine, MemberDigest};
 
 /// A piece of the tar stream: the data of a member.
@@ -77,6 +79,8 @@ pub struct StreamOutcome {
 /// A member in progress. Its buffers are reused.
 #[derive(Default)]
 pub(super) struct DecodeJob {
+    /// The piece is lost, or its data was decoded before.
+    pub(super) is_ready: bool,
     pub(super) member: Vec<u8>,
     pub(super) chunk: Chunk,
     /// The digest in the index.
@@ -87,6 +91,57 @@ pub(super) struct DecodeJob {
     pub(super) header_damaged: bool,
     /// Findings about it.
     pub(super) findings: Vec<StreamFinding>,
+}
+
+/// Neighbouring members, which threads hand over to each other at once.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// In the order of the stream.
+    pub(super) jobs: VecDeque<DecodeJob>,
+    /// Jobs whose buffers can be used again.
+    spare: Vec<DecodeJob>,
+    /// The length of the members and of their data.
+    bytes: u64,
+}
+
+impl Batch {
+    /// A batch of so many bytes is complete: 256 KiB of data, compressed to half.
+    const FULL_BYTES: u64 = 384 << 10;
+    const FULL_COUNT: usize = 256;
+    /// The largest length of buffers that are kept for the next members: those of one member of the largest length.
+    const KEPT_BYTES: usize = 3 << 20;
+
+    pub(super) fn spare_job(&mut self) -> DecodeJob {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    pub(super) fn add(&mut self, job: DecodeJob) {
+        self.bytes += job.member.len() as u64 + job.chunk.tar_length;
+        self.jobs.push_back(job);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= Self::FULL_BYTES || self.jobs.len() >= Self::FULL_COUNT
+    }
+
+    /// Takes back a job whose piece was used.
+    pub(super) fn give_back(&mut self, job: DecodeJob) {
+        self.spare.push(job);
+    }
+
+    /// Makes the batch ready for other members.
+    pub(super) fn clear(&mut self) {
+        self.bytes = 0;
+        self.spare.extend(self.jobs.drain(..));
+        let mut kept_bytes = 0;
+        for job in &mut self.spare {
+            kept_bytes += job.member.capacity() + job.chunk.data.capacity();
+            if kept_bytes > Self::KEPT_BYTES {
+                kept_bytes -= job.member.capacity() + job.chunk.data.capacity();
+                *job = DecodeJob::default();
+            }
+        }
+    }
 }
 
 /// A bounded list of findings.

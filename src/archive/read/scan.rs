@@ -33,6 +33,9 @@ pub(super) fn read_archive(
 ) -> StreamOutcome {
     let partial = plan.is_partial();
     let mut input = Input::new(file, codec, hash && !partial);
+    if !partial {
+        input.read_ahead();
+    }
     let mut tally = Tally::default();
     loop {
         let planned = match plan.next_member() {

@@ -1,9 +1,9 @@
 //! Reads an archive's members in order, decompresses them in parallel, and yields their data in order.
 //!
 //! One thread reads (and hashes) the archive, a pool decompresses, and the caller of [`MemberStream::next_chunk`]
-//! gets the pieces of the tar stream in order. As in [`crate::archive::members`], the number of buffers is fixed
-//! and they are taken in the order of the stream. This bounds memory, and the piece that is needed next always has
-//! a buffer.
+//! gets the pieces of the tar stream in order. Neighbouring small members are handed over together, as a batch. As in
+//! [`crate::archive::members`], the number of batches is fixed and they are taken in the order of the stream. This
+//! bounds memory, and the piece that is needed next always has a batch.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,14 +14,14 @@ use std::thread::JoinHandle;
 
 use super::decode::Submit;
 use super::index_plan::IndexPlan;
+use super::job::{Batch, DecodeJob, Findings};
 pub use super::job::{Chunk, Form, StreamFinding, StreamOutcome};
-use super::job::{DecodeJob, Findings};
 use super::scan::{read_archive, scan_archive};
 use crate::archive::codec::{self, CodecRef};
 use crate::outside::{BlockRead, memory};
 
-/// Buffers in addition to those being decompressed: one being read, some waiting.
-const SPARE_BUFFERS: usize = 3;
+/// Batches in addition to those being decompressed: one being read, some waiting.
+const SPARE_BATCHES: usize = 3;
 
 /// Options for reading an archive.
 #[derive(Clone, Debug)]
@@ -44,11 +44,14 @@ pub enum ReadPlan {
 
 /// The consumer's end. Dropping it stops all threads.
 pub struct MemberStream {
-    done: Option<Receiver<(u64, DecodeJob)>>,
-    free: Option<Sender<DecodeJob>>,
+    done: Option<Receiver<(u64, Batch)>>,
+    free: Option<Sender<Batch>>,
     reader: Option<JoinHandle<StreamOutcome>>,
-    early: BTreeMap<u64, DecodeJob>,
+    early: BTreeMap<u64, Batch>,
+    /// The number of the next batch.
     next: u64,
+    /// The batch of the piece returned last, with the pieces that follow it.
+    current: Option<Batch>,
     findings: Findings,
     /// The job of the piece returned last.
     held: Option<DecodeJob>,
@@ -73,9 +76,9 @@ impl MemberStream {
         let threads = options.threads.max(1);
         memory::require(BASE_BYTES + threads * EACH_BYTES)?;
         let (free, take) = channel();
-        for _ in 0..2 * threads + SPARE_BUFFERS {
+        for _ in 0..2 * threads + SPARE_BATCHES {
             // The receiver lives in this function.
-            let _ = free.send(DecodeJob::default());
+            let _ = free.send(Batch::default());
         }
         let (give, done) = channel();
         let submit = Submit::new(codec, threads, give, take, options.stop.clone())?;
@@ -90,6 +93,7 @@ impl MemberStream {
             reader: Some(reader),
             early: BTreeMap::new(),
             next: 0,
+            current: None,
             findings: Findings::default(),
             held: None,
         })
@@ -97,17 +101,26 @@ impl MemberStream {
 
     /// The next piece; `None` after the last. `done_with` is the previous piece, whose buffer is reused.
     pub fn next_chunk(&mut self, done_with: Option<Chunk>) -> Option<Chunk> {
-        if let (Some(mut job), Some(free)) = (self.held.take(), &self.free) {
+        if let (Some(mut job), Some(current)) = (self.held.take(), &mut self.current) {
             job.chunk.data = done_with.map_or_else(Vec::new, |chunk| chunk.data);
-            // Fails only at the end of the archive.
-            let _ = free.send(job);
+            current.give_back(job);
         }
-        while !self.early.contains_key(&self.next) {
-            let (number, job) = self.done.as_ref()?.recv().ok()?;
-            self.early.insert(number, job);
-        }
-        let mut job = self.early.remove(&self.next)?;
-        self.next += 1;
+        let mut job = loop {
+            if let Some(job) = self.current.as_mut().and_then(|current| current.jobs.pop_front()) {
+                break job;
+            }
+            if let (Some(mut used), Some(free)) = (self.current.take(), &self.free) {
+                used.clear();
+                // Fails only at the end of the archive.
+                let _ = free.send(used);
+            }
+            while !self.early.contains_key(&self.next) {
+                let (number, batch) = self.done.as_ref()?.recv().ok()?;
+                self.early.insert(number, batch);
+            }
+            self.current = self.early.remove(&self.next);
+            self.next += 1;
+        };
         job.findings.drain(..).for_each(|finding| self.findings.add(finding));
         let chunk = std::mem::take(&mut job.chunk);
         self.held = Some(job);

@@ -121,7 +121,7 @@ fn small(call: &ToolCall) -> Vec<OsString> {
 
 /// Why the kernel cannot mount it; `None` if it can, or if the small filesystem cannot be made.
 fn cannot_mount(call: &ToolCall, args: &[OsString], fs: &str, commands: &dyn RunCommand) -> Option<String> {
-    let file = temporary().ok()?;
+    let file = temporary(fs).ok()?;
     file.set_len(SIZE_BYTES).ok()?;
     let path = OsString::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
     let made = commands.run(call.program, &[args, &[path]].concat()).ok()?;
@@ -135,12 +135,15 @@ fn cannot_mount(call: &ToolCall, args: &[OsString], fs: &str, commands: &dyn Run
     }
 }
 
-/// An unnamed file: on a disk, or if that is not supported, in memory.
-fn temporary() -> rustix::io::Result<File> {
+/// An unnamed file. For ext in memory if that is supported, since mke2fs syncs what it makes several times, and writes
+/// little; otherwise on a disk if that is supported.
+fn temporary(fs: &str) -> rustix::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)
-        .or_else(|_| rustix::fs::memfd_create("volbak-mkfs", MemfdFlags::CLOEXEC))
-        .map(File::from)
+    let in_memory = || rustix::fs::memfd_create("volbak-mkfs", MemfdFlags::CLOEXEC);
+    let on_disk = || rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR);
+    let file =
+        if fs.starts_with("ext") { in_memory().or_else(|_| on_disk()) } else { on_disk().or_else(|_| in_memory()) };
+    file.map(File::from)
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl Ext4Writer {
     fn fit(&mut self, directory: &mut Directory, wanted: u64) -> Result<(), WriteError> {
         let mut has = directory.blocks();
         while has < wanted {
-            let (start, len) = self.take_blocks(wanted - has)?;
+            let (start, len) = self.take_directory_blocks(wanted - has)?;
             extents::add(&mut directory.extents, has, start, len)?;
             has += len;
         }
@@ -174,7 +174,7 @@ impl Ext4Writer {
         }
         let tree = extents::tree_blocks(directory.extents.len(), &self.volume);
         while directory.tree.len() < tree {
-            let (block, _) = self.take_blocks(1)?;
+            let (block, _) = self.take_directory_blocks(1)?;
             directory.tree.push(block);
         }
         while directory.tree.len() > tree

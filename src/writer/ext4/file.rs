@@ -116,7 +116,7 @@ impl Ext4Writer {
             let inside = file.filled.checked_sub(start).ok_or_else(outside)?;
             let len = usize::try_from(end - file.filled).map_or(data.len(), |left| left.min(data.len()));
             let (now, later) = data.split_at(len);
-            self.output.write(self.volume.byte_of(extent.physical) + inside, now)?;
+            self.output.write_data(self.volume.byte_of(extent.physical) + inside, now)?;
             file.filled += len as u64;
             data = later;
         }

@@ -14,6 +14,8 @@ use super::volume::Volume;
 const PIECE_INODES: u32 = 256;
 /// The maximum length of all pieces in memory, in bytes.
 const KEPT_BYTES: usize = 16 << 20;
+/// About so many of them are written when there are too many.
+const WRITTEN_BYTES: usize = 1 << 20;
 
 /// A group, and a piece of its table.
 type Piece = (usize, u32);
@@ -68,10 +70,13 @@ impl Tables {
     ) -> Result<&mut Vec<u8>, WriteError> {
         if !self.pieces.contains_key(&piece) {
             let (start, len) = self.bytes_of(piece, volume, groups);
-            while self.kept_bytes + len > KEPT_BYTES
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.write(oldest, volume, groups, output)?;
+            if self.kept_bytes + len > KEPT_BYTES {
+                // Several at once: mostly they are adjacent.
+                while self.kept_bytes + len + WRITTEN_BYTES > KEPT_BYTES
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.write(oldest, volume, groups, output)?;
+                }
             }
             let mut bytes = vec![0; len];
             let (at, bit) = self.bit(piece);

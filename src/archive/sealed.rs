@@ -14,17 +14,20 @@ use super::zstd::{self, Zstd};
 use crate::encryption::segment::{GZIP_SIGNATURE, MAX_HEADER_BYTES, MIN_BYTES, ZSTD_SIGNATURE, frame};
 use crate::encryption::{Recipients, open};
 
-/// The lengths of a segment around a member of these lengths. There is no padding: blocks are not shared.
+/// The lengths of a segment around a member of these lengths.
 const fn around(inner: &Bounds) -> Bounds {
-    // Chunks of 64 KiB, each with a tag of 16 bytes, and a nonce.
-    let tags = 16 * (inner.max_member_bytes / (64 << 10) + 2);
     Bounds {
         header_bytes: MAX_HEADER_BYTES,
         frame_bytes: MIN_BYTES,
-        max_member_bytes: MAX_HEADER_BYTES + tags + inner.max_member_bytes,
-        min_padding_bytes: MAX_HEADER_BYTES,
-        max_padding_bytes: 2 * MAX_HEADER_BYTES,
+        max_member_bytes: longest(inner.max_member_bytes),
+        min_padding_bytes: inner.min_padding_bytes,
+        max_padding_bytes: longest(inner.max_padding_bytes),
     }
+}
+
+/// The longest segment around a member of this length: chunks of 64 KiB, each with a tag of 16 bytes, and a nonce.
+const fn longest(member_bytes: usize) -> usize {
+    MAX_HEADER_BYTES + 16 * (member_bytes / (64 << 10) + 2) + member_bytes
 }
 
 /// The bounds of both, for buffers.
@@ -103,12 +106,19 @@ impl Codec for Sealed {
         Ok(Box::new(OpeningDecoder { inner: self.inner.decoder()?, member: Vec::new() }))
     }
 
-    /// Never asked for: `block_to_share` finds nothing to share.
+    /// It fills a part of an upload. Empty without recipients.
     fn padding(&self, len: usize) -> Vec<u8> {
-        vec![0; len]
+        let Bounds { min_padding_bytes, max_padding_bytes, .. } = *self.inner.bounds();
+        let mut segment = Vec::new();
+        if let Some(recipients) = &self.recipients {
+            let member = self.inner.padding(len.clamp(min_padding_bytes, max_padding_bytes));
+            recipients.seal_member(self.name, &member, 0, &mut segment);
+        }
+        segment
     }
 
-    fn has_padding(&self) -> bool {
+    /// A header has no exact length.
+    fn has_exact_padding(&self) -> bool {
         false
     }
 }

@@ -111,6 +111,9 @@ impl<'a> ArchiveWriter<'a> {
             }
             (ParentArchive::File(_), None) => return,
             (ParentArchive::Stored(object), _) => {
+                if let Some(table) = parent.segments() {
+                    self.tar.members().copy_segments_of(Arc::clone(table));
+                }
                 self.stored = Some(StoredParent::new(object));
                 Carry::in_stretches(parent, share, reread_from, stop)
             }

@@ -1,6 +1,6 @@
 //! The table of segments: a line of text for each, `OFFSET LENGTH SHA256`, in order and without gaps.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -47,8 +47,15 @@ impl<W: Write> TableWriter<W> {
 
     /// Adds the next segment.
     pub(crate) fn add(&mut self, segment: &[u8]) -> io::Result<()> {
-        let length = segment.len() as u64;
-        let line = format!("{} {length} {}\n", self.offset, hex(&Sha256::digest(segment)));
+        self.add_known(segment.len() as u64, &Sha256::digest(segment).into())
+    }
+
+    /// Adds the next segment by its length and its SHA-256.
+    pub(crate) fn add_known(&mut self, length: u64, sha256: &[u8; 32]) -> io::Result<()> {
+        if length == 0 {
+            return Err(io::Error::other("a member could not be encrypted"));
+        }
+        let line = format!("{} {length} {}\n", self.offset, hex(sha256));
         self.offset += length;
         self.sha256.update(line.as_bytes());
         self.bytes += line.len() as u64;
@@ -77,6 +84,14 @@ pub(crate) enum TableError {
     /// Something else is there.
     #[error("line {0} is not the next segment, as `OFFSET LENGTH SHA256`")]
     Line(u64),
+    /// A segment is not in it.
+    #[error("it has no segment of {length} bytes at offset {offset}")]
+    NotThere {
+        /// The offset in the archive.
+        offset: u64,
+        /// The length.
+        length: u64,
+    },
 }
 
 impl TableReader {
@@ -104,6 +119,58 @@ impl TableReader {
     }
 }
 
+/// The segments of a previous archive, found by their offsets in it.
+pub(crate) struct KnownSegments {
+    table: Arc<dyn BlockRead>,
+    /// Behind the segment that was asked for last.
+    reader: TableReader,
+}
+
+impl KnownSegments {
+    /// The segments in this table, whose digest was checked.
+    pub(crate) fn new(table: Arc<dyn BlockRead>) -> Self {
+        Self { reader: TableReader::new(Arc::clone(&table)), table }
+    }
+
+    /// The SHA-256 of the segment of this length at this offset.
+    pub(crate) fn sha256_of(&mut self, offset: u64, length: u64) -> Result<[u8; 32], TableError> {
+        if self.reader.end() != offset {
+            self.reader = self.before(offset)?;
+        }
+        while let Some(segment) = self.reader.next()? {
+            if segment.offset == offset && segment.length == length {
+                return Ok(segment.sha256);
+            }
+            if segment.offset >= offset {
+                break;
+            }
+        }
+        Err(TableError::NotThere { offset, length })
+    }
+
+    /// A reader that begins shortly before the segment at `wanted`: the offsets in the lines ascend.
+    fn before(&self, wanted: u64) -> Result<TableReader, TableError> {
+        // Places in the table; the line at `low` has the offset `offset`.
+        let (mut low, mut offset, mut high) = (0, 0, self.table.len_bytes());
+        let mut piece = [0; 2 * MAX_LINE_BYTES];
+        while high - low > piece.len() as u64 {
+            let middle = low + (high - low) / 2;
+            let len = self.table.read_some(middle, &mut piece)?;
+            let line = memchr::memchr(b'\n', &piece[..len]).and_then(|end| {
+                let first = piece[end + 1..len].split(|byte| *byte == b' ').next()?;
+                Some((middle + end as u64 + 1, parse_decimal(first)?))
+            });
+            match line {
+                Some((start, found)) if found <= wanted => (low, offset) = (start, found),
+                _ => high = middle,
+            }
+        }
+        let mut lines = BlockCursor::new(Arc::clone(&self.table));
+        lines.seek(SeekFrom::Start(low))?;
+        Ok(TableReader { lines: BufReader::with_capacity(64 << 10, lines), number: 0, offset })
+    }
+}
+
 fn parse(line: &[u8]) -> Option<Segment> {
     let mut fields = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?.split(' ');
     let (offset, length) = (parse_decimal(fields.next()?.as_bytes())?, parse_decimal(fields.next()?.as_bytes())?);
@@ -115,7 +182,7 @@ fn parse(line: &[u8]) -> Option<Segment> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{TableReader, TableWriter};
+    use super::{KnownSegments, TableReader, TableWriter};
 
     #[test]
     fn a_written_table_is_read_back_and_nothing_else_is() {
@@ -149,5 +216,39 @@ mod tests {
         ] {
             assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn segments_are_found_by_their_offsets_in_any_order() {
+        let (mut table, mut at) = (Vec::new(), Vec::new());
+        let mut writer = TableWriter::new(&mut table);
+        let mut offset = 0;
+        for number in 0..3000_u64 {
+            let length = 1 + number * number % 977;
+            writer.add_known(length, &[u8::try_from(number % 251).unwrap(); 32]).unwrap();
+            at.push((offset, length, number));
+            offset += length;
+        }
+        writer.finish().unwrap();
+        let mut known = KnownSegments::new(Arc::new(table));
+        let mut state = 1_usize;
+        let mixed = (0..9000).map(|step| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if step < 3000 { step } else { (state >> 33) % 3000 }
+        });
+        for number in mixed {
+            let (offset, length, number) = at[number];
+            assert_eq!(known.sha256_of(offset, length).unwrap()[0], u8::try_from(number % 251).unwrap());
+            assert!(known.sha256_of(offset, length + 1).is_err());
+            assert!(known.sha256_of(offset + 1, length).is_err() || length == 1);
+        }
+        assert!(known.sha256_of(offset, 1).is_err());
+        let mut empty = KnownSegments::new(Arc::new(Vec::new()));
+        assert!(empty.sha256_of(0, 1).is_err());
+    }
+
+    #[test]
+    fn a_segment_of_no_bytes_is_not_written() {
+        assert!(TableWriter::new(Vec::new()).add(b"").is_err());
     }
 }

@@ -21,9 +21,11 @@ use crate::archive::level::CompressionLevel;
 use crate::encryption::EncryptionOptions;
 use crate::entry::Timestamp;
 use crate::layout::Region;
-use crate::manifest::{CarriedRecord, DigestsRecord, Manifest, SourceRecord};
+use crate::manifest::{CarriedRecord, DigestsRecord, EncryptionRecord, Manifest, SourceRecord};
+use crate::outside::digest::sha256_of;
 use crate::outside::unnamed::unnamed_file;
-use crate::outside::{BlockRead, FileBlocks};
+use crate::outside::{BlockRead, Cancel, FileBlocks};
+use crate::shown::hex;
 use crate::store::index_cache::{IndexCache, Kept};
 use crate::store::retention::is_future;
 use crate::store::{Backup, Destination, ReadError};
@@ -253,9 +255,10 @@ fn open_files(
     // What this host has of the index is used; its digest is in the manifest. Copies check the archive again.
     let seen = files.seen();
     let archive = seen.open_archive_unread()?;
+    let is_here = files.is_local() || kept_index.is_some();
     let index = kept_index.map_or_else(|| seen.open_index(), Ok)?;
     // It is read twice.
-    let index = if files.is_local() { index } else { copy_of(&*index, manifest.sizes.index_bytes)? };
+    let index = if is_here { index } else { copy_of(&*index, manifest.sizes.index_bytes)? };
     let published = manifest.objects.as_ref().and_then(|objects| objects.of(files.directory(), files.kind().suffix()));
     if let Some((published, now)) = published.zip(archive.object())
         && published.has_other_etag(&now.etag)
@@ -276,24 +279,29 @@ fn open_files(
 }
 
 /// What this host keeps of the previous backup, which it cannot decrypt.
-fn kept_of(
-    wanted: &Sought<'_>,
-    files: &Backup,
-    encryption: &EncryptionOptions,
-    published: &Manifest,
-) -> Result<Kept, UnusableError> {
+fn kept_of(wanted: &Sought<'_>, encryption: &EncryptionOptions, published: &Manifest) -> Result<Kept, UnusableError> {
     let record = published.encryption.as_ref().ok_or(UnusableError::NotEncryptedBefore)?;
-    if !files.is_local() {
-        return Err(UnusableError::EncryptedInStore);
-    }
     if record.recipients != encryption.recipients.names() {
         return Err(UnusableError::OtherRecipients);
     }
     let kept = IndexCache::new(&encryption.index_cache).of(wanted.name, published);
-    kept.ok_or_else(|| UnusableError::NotKept(encryption.index_cache.clone()))
+    let mut kept = kept.ok_or_else(|| UnusableError::NotKept(encryption.index_cache.clone()))?;
+    kept.manifest.objects.clone_from(&published.objects);
+    Ok(kept)
 }
 
-/// A copy of an index in a file without a name.
+/// A copy of the table of segments, which is the one that this host wrote.
+fn segments_of(files: &Backup, record: &EncryptionRecord) -> Result<Arc<dyn BlockRead>, UnusableError> {
+    let table = files.seen().open_segments()?;
+    if table.len_bytes() != record.segments_bytes {
+        return Err(UnusableError::OtherSegments);
+    }
+    let table = copy_of(&*table, record.segments_bytes)?;
+    let digest = sha256_of(&*table, table.len_bytes(), &Cancel::default()).map_err(UnusableError::FetchIndex)?;
+    if hex(&digest) == record.segments_sha256 { Ok(table) } else { Err(UnusableError::OtherSegments) }
+}
+
+/// A copy of an index, or of a table of segments, in a file without a name.
 fn copy_of(index: &dyn BlockRead, said_bytes: u64) -> Result<Arc<dyn BlockRead>, UnusableError> {
     if index.len_bytes() != said_bytes {
         return Err(UnusableError::IndexLength { found: index.len_bytes(), said: said_bytes });
@@ -332,15 +340,16 @@ fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Resul
 
 fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previous, UnusableError> {
     let (manifest, kept) = match wanted.encryption {
-        Some(encryption) => {
-            kept_of(wanted, files, encryption, &manifest).map(|kept| (kept.manifest, Some(kept.index)))?
-        }
+        Some(encryption) => kept_of(wanted, encryption, &manifest).map(|kept| (kept.manifest, Some(kept.index)))?,
         None if manifest.encryption.is_some() => return Err(UnusableError::NotEncryptedNow),
         None => (manifest, None),
     };
     let manifest = &manifest;
     let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
-    let parent = Parent::open(&*archive, index, &manifest.as_parent())?;
+    let mut parent = Parent::open(&*archive, index, &manifest.as_parent())?;
+    if let Some(record) = manifest.encryption.as_ref().filter(|_| !files.is_local()) {
+        parent.set_segments(segments_of(files, record)?);
+    }
     let trust = Trust::new(manifest, &parent);
     let on_server = manifest.carried.as_ref().and_then(|carried| carried.on_server);
     let reread_from = on_server.map_or(0, |on_server| on_server.reread_to);

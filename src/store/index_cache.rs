@@ -42,8 +42,12 @@ impl IndexCache {
         let len = usize::try_from(bytes.len_bytes()).ok().filter(|len| *len as u64 <= MAX_BYTES)?;
         let mut text = vec![0; len];
         bytes.read_at(0, &mut text).ok()?;
+        // The table of segments has a digest of each byte, also where the archive has no SHA-1.
+        let segments = |manifest: &Manifest| manifest.encryption.as_ref().map(|record| record.segments_sha256.clone());
         let is_of = |kept: &Manifest| {
-            kept.stem == published.stem && kept.digests.archive_sha1 == published.digests.archive_sha1
+            kept.stem == published.stem
+                && kept.digests.archive_sha1 == published.digests.archive_sha1
+                && segments(kept) == segments(published)
         };
         let manifest = Manifest::from_bytes(&text).ok().filter(is_of)?;
         let index = open_regular(&self.path(volume, ".index")).ok()?;

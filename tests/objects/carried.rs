@@ -18,7 +18,7 @@ use crate::verbs::{ALL, Place, disk};
 const MIB: usize = 1 << 20;
 
 /// Commands of debugfs on an image.
-fn debugfs(image: &str, commands: &str) {
+pub(crate) fn debugfs(image: &str, commands: &str) {
     let mut child = Command::new("debugfs")
         .args(["-w", "-f", "-", image])
         .stdin(Stdio::piped())
@@ -31,7 +31,7 @@ fn debugfs(image: &str, commands: &str) {
 }
 
 /// A disk with so many files of 1 MiB that do not compress, which last changed long ago.
-fn old_disk(place: &Place, megabytes: usize) -> String {
+pub(crate) fn old_disk(place: &Place, megabytes: usize) -> String {
     let image = disk(&place.host, "vol", megabytes);
     let old: Vec<String> = (0..megabytes).map(|number| format!("sif f{number} ctime @1700000000\n")).collect();
     debugfs(&image, &old.concat());
@@ -39,7 +39,7 @@ fn old_disk(place: &Place, megabytes: usize) -> String {
 }
 
 /// Gives a file of the disk other content of so many bytes.
-fn change(place: &Place, image: &str, name: &str, bytes: usize) {
+pub(crate) fn change(place: &Place, image: &str, name: &str, bytes: usize) {
     let mut content = vec![0; bytes];
     let seed = format!("{name} {}", fs::read_dir(place.host.at(".")).unwrap().count());
     blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut content);
@@ -48,13 +48,13 @@ fn change(place: &Place, image: &str, name: &str, bytes: usize) {
     debugfs(image, &format!("rm {name}\nwrite {} {name}\n", new.display()));
 }
 
-fn manifest(place: &Place, stem: &str) -> Value {
+pub(crate) fn manifest(place: &Place, stem: &str) -> Value {
     let key = place.client.address().key(&format!("vol/{stem}.manifest.json"));
     serde_json::from_slice(&place.client.get(&key, ALL).unwrap().unwrap()).unwrap()
 }
 
 /// The stem of the newest backup.
-fn newest(place: &Place) -> String {
+pub(crate) fn newest(place: &Place) -> String {
     let names = place.names("vol");
     let names = names.iter().filter(|name| !name.starts_with('.'));
     let mut stems: Vec<String> =
@@ -103,7 +103,7 @@ fn assert_as_in_a_directory(place: &Place, image: &str, name: &str) {
 }
 
 /// Requests that read bytes of an archive.
-fn archive_reads(requests: &[(String, usize)]) -> Vec<&(String, usize)> {
+pub(crate) fn archive_reads(requests: &[(String, usize)]) -> Vec<&(String, usize)> {
     requests.iter().filter(|(what, bytes)| what.starts_with("GET ") && what.contains(".tar.gz") && *bytes > 0).collect()
 }
 

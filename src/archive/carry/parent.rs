@@ -104,6 +104,8 @@ pub struct Parent {
     groups: GroupTable,
     /// `None` if the archive is an object: what a changed file or a raw image has of it is not copied.
     data: Option<Arc<KnownData>>,
+    /// The table of its segments, if it is an encrypted object.
+    segments: Option<Arc<dyn BlockRead>>,
     index: Arc<dyn BlockRead>,
     reader: GroupReader,
     clocks: Vec<RegionClock>,
@@ -161,7 +163,18 @@ impl Parent {
         };
         let tar_bytes = totals.tar_bytes;
         let (stem, reader) = (said.stem.clone(), GroupReader::new(Arc::clone(&again), version));
-        Ok(Self { stem, suffix: said.suffix, archive, tar_bytes, groups, data, index: again, reader, clocks, left_out })
+        let (suffix, segments) = (said.suffix, None);
+        Ok(Self { stem, suffix, archive, tar_bytes, groups, data, segments, index: again, reader, clocks, left_out })
+    }
+
+    /// Sets the table of its segments, whose digest was checked: the store copies segments that this host does not see.
+    pub(crate) fn set_segments(&mut self, table: Arc<dyn BlockRead>) {
+        self.segments = Some(table);
+    }
+
+    /// The table of its segments.
+    pub(crate) fn segments(&self) -> Option<&Arc<dyn BlockRead>> {
+        self.segments.as_ref()
     }
 
     /// The name of its archive.

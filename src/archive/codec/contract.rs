@@ -99,11 +99,12 @@ pub(in crate::archive) trait Codec: Sync {
     /// A decoder. Fails if memory is lacking.
     fn decoder(&self) -> io::Result<Box<dyn Decode>>;
 
-    /// A member of this length without data; the length must be within the bounds for padding.
+    /// A member of about this length without data; the length must be within the bounds for padding.
     fn padding(&self, len: usize) -> Vec<u8>;
 
-    /// Whether there are members without data. Without them an archive shares no blocks with the previous one.
-    fn has_padding(&self) -> bool {
+    /// Whether padding has exactly the length that was asked for. Otherwise an archive shares no blocks with the previous
+    /// one.
+    fn has_exact_padding(&self) -> bool {
         true
     }
 }

@@ -17,7 +17,7 @@ use super::recheck::CarriedMember;
 use crate::archive::codec::{Bounds, CodecRef};
 use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
-use crate::encryption::table::TableWriter;
+use crate::encryption::table::{KnownSegments, TableWriter};
 use crate::outside::BlockRead;
 
 /// How many times longer than the padding the shared range must be.
@@ -33,6 +33,8 @@ pub(super) struct Sink {
     index: io::BufWriter<Hashing>,
     /// The table of segments, if the archive is encrypted.
     segments: Option<TableWriter<io::BufWriter<Box<dyn Write + Send>>>>,
+    /// The segments of the previous archive, if the store copies from it.
+    known_segments: Option<KnownSegments>,
     /// Buffered lines.
     lines: Vec<u8>,
     totals: Totals,
@@ -60,6 +62,7 @@ impl Sink {
             copied_on_server_bytes: 0,
             index,
             segments,
+            known_segments: None,
             lines,
             totals,
             levels,
@@ -74,9 +77,14 @@ impl Sink {
         previous.file().is_some_and(|file| self.block_to_share(file).is_some())
     }
 
+    /// Sets the table of segments of the previous archive.
+    pub(super) fn copy_segments_of(&mut self, table: Arc<dyn BlockRead>) {
+        self.known_segments = Some(KnownSegments::new(table));
+    }
+
     /// The size of the blocks that the archive can share with this file.
     fn block_to_share(&mut self, source: &File) -> Option<NonZero<usize>> {
-        if self.codec.has_padding() { self.archive.block_to_share(source) } else { None }
+        if self.codec.has_exact_padding() { self.archive.block_to_share(source) } else { None }
     }
 
     pub(super) fn write(&mut self, ready: Ready) -> io::Result<()> {
@@ -168,7 +176,15 @@ impl Sink {
         );
         let end = end.ok_or_else(|| io::Error::other("the members to be copied are not adjacent"))?;
         self.fill_part()?;
-        let Self { archive, sha1, lines, totals, copied_on_server_bytes, .. } = self;
+        let Self { archive, sha1, segments, known_segments, lines, totals, copied_on_server_bytes, .. } = self;
+        if let Some(segments) = segments {
+            let none = || io::Error::other("the segments of the previous archive are not known");
+            let known = known_segments.as_mut().ok_or_else(none)?;
+            for CarriedMember { line, .. } in &members {
+                let sha256 = known.sha256_of(line.offset, line.length).map_err(io::Error::other)?;
+                segments.add_known(line.length, &sha256)?;
+            }
+        }
         archive.copy_stored(&source, start..end)?;
         *sha1 = None;
         *copied_on_server_bytes += end - start;
@@ -189,13 +205,16 @@ impl Sink {
         }
     }
 
-    /// Writes a member of this length without data.
+    /// Writes a member of about this length without data.
     fn write_padding(&mut self, len: usize) -> io::Result<()> {
-        let Self { codec, archive, sha1, lines, totals, .. } = self;
+        let Self { codec, archive, sha1, segments, lines, totals, .. } = self;
         let member = codec.padding(len);
+        if let Some(segments) = segments {
+            segments.add(&member)?;
+        }
         archive.write_all(&member)?;
         hash(sha1, &member);
-        totals.add_member(lines, (len as u64, 0), MemberDigest::of(&member), None, None);
+        totals.add_member(lines, (member.len() as u64, 0), MemberDigest::of(&member), None, None);
         Ok(())
     }
 

@@ -103,7 +103,7 @@ pub(in crate::run) enum UnusableError {
         said: u64,
     },
     /// Its index cannot be fetched from the store.
-    #[error("its index cannot be copied to a temporary file: check TMPDIR, or /var/tmp")]
+    #[error("its index or table of segments cannot be copied to a temporary file: check TMPDIR, or /var/tmp")]
     FetchIndex(#[source] io::Error),
     /// Its index cannot be used.
     #[error(transparent)]
@@ -117,9 +117,9 @@ pub(in crate::run) enum UnusableError {
     /// It is encrypted, and now backups are not.
     #[error("it is encrypted, and the new backup is not")]
     NotEncryptedNow,
-    /// It is encrypted, and in an object store.
-    #[error("data of an encrypted backup in an object store cannot be carried forward yet")]
-    EncryptedInStore,
+    /// Its table of segments is not the one that this host wrote.
+    #[error("its table of segments was changed")]
+    OtherSegments,
     /// Its segments are for others.
     #[error("the recipients in [encryption] have changed since")]
     OtherRecipients,

@@ -164,7 +164,7 @@ pub(crate) fn format_of(kind: ArchiveKind) -> u32 {
         ArchiveKind::Files(Compression::Gzip) => FORMAT,
         ArchiveKind::Files(Compression::Zstd) => ZSTD_FORMAT,
         ArchiveKind::Image => IMAGE_FORMAT,
-        ArchiveKind::SealedFiles(_) => SEALED_FORMAT,
+        ArchiveKind::SealedFiles(_) | ArchiveKind::SealedImage => SEALED_FORMAT,
     }
 }
 
@@ -229,6 +229,7 @@ impl Manifest {
     /// What its archive is.
     pub fn kind(&self) -> ArchiveKind {
         match (&self.image, &self.encryption) {
+            (_, Some(encryption)) if encryption.is_image => ArchiveKind::SealedImage,
             (_, Some(_)) => ArchiveKind::SealedFiles(self.compression),
             (Some(_), None) => ArchiveKind::Image,
             (None, None) => ArchiveKind::Files(self.compression),

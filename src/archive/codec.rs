@@ -11,10 +11,22 @@ use super::gzip::{self, Gzip};
 #[cfg(feature = "encryption")]
 use super::sealed;
 use super::zstd::{self, Zstd};
+#[cfg(feature = "encryption")]
+use crate::encryption::segment::GZIP_SIGNATURE;
 use crate::outside::BlockRead;
 
 /// The codec of images, and of archives unless another one is asked for.
 pub(super) const WRITTEN: CodecRef = &Gzip;
+
+/// The codec of a member of an image, which may be encrypted.
+pub(super) fn of_image_member(member: &[u8]) -> CodecRef {
+    #[cfg(feature = "encryption")]
+    if member.starts_with(GZIP_SIGNATURE) {
+        return &sealed::READ_GZIP;
+    }
+    let _ = member;
+    WRITTEN
+}
 
 /// All readable codecs.
 #[cfg(feature = "encryption")]

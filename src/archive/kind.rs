@@ -103,6 +103,8 @@ pub enum ArchiveKind {
     Image,
     /// `STEM.tar.gz.age` or `STEM.tar.zst.age`: files, encrypted.
     SealedFiles(Compression),
+    /// `STEM.img.gz.age`: a whole volume, encrypted.
+    SealedImage,
 }
 
 /// Files in gzip members.
@@ -114,12 +116,13 @@ impl Default for ArchiveKind {
 
 impl ArchiveKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Files(Compression::Gzip),
         Self::Files(Compression::Zstd),
         Self::Image,
         Self::SealedFiles(Compression::Gzip),
         Self::SealedFiles(Compression::Zstd),
+        Self::SealedImage,
     ];
 
     /// The suffix of an archive's name.
@@ -130,6 +133,7 @@ impl ArchiveKind {
             Self::Image => ".img.gz",
             Self::SealedFiles(Compression::Gzip) => ".tar.gz.age",
             Self::SealedFiles(Compression::Zstd) => ".tar.zst.age",
+            Self::SealedImage => ".img.gz.age",
         }
     }
 
@@ -142,7 +146,7 @@ impl ArchiveKind {
     pub fn mode(self) -> BackupMode {
         match self {
             Self::Files(_) | Self::SealedFiles(_) => BackupMode::Files,
-            Self::Image => BackupMode::Image,
+            Self::Image | Self::SealedImage => BackupMode::Image,
         }
     }
 
@@ -150,18 +154,18 @@ impl ArchiveKind {
     pub fn compression(self) -> Compression {
         match self {
             Self::Files(compression) | Self::SealedFiles(compression) => compression,
-            Self::Image => Compression::Gzip,
+            Self::Image | Self::SealedImage => Compression::Gzip,
         }
     }
 
     /// Whether it is the image of a volume, not an archive of files.
     pub fn is_image(self) -> bool {
-        self == Self::Image
+        self.mode() == BackupMode::Image
     }
 
     /// Whether it is encrypted.
-    pub fn is_sealed(self) -> bool {
-        matches!(self, Self::SealedFiles(_))
+    pub const fn is_sealed(self) -> bool {
+        matches!(self, Self::SealedFiles(_) | Self::SealedImage)
     }
 
     /// The stem and the kind of an archive of this name; `None` if no archive has such a name.

@@ -11,7 +11,9 @@ use super::codec::contract::{
 };
 use super::gzip::{self, Gzip};
 use super::zstd::{self, Zstd};
-use crate::encryption::segment::{GZIP_SIGNATURE, MAX_HEADER_BYTES, MIN_BYTES, ZSTD_SIGNATURE, frame};
+use crate::encryption::segment::{
+    GZIP_NAME, GZIP_SIGNATURE, MAX_HEADER_BYTES, MIN_BYTES, ZSTD_SIGNATURE, frame, longest,
+};
 use crate::encryption::{Recipients, open};
 
 /// The lengths of a segment around a member of these lengths.
@@ -23,11 +25,6 @@ const fn around(inner: &Bounds) -> Bounds {
         min_padding_bytes: inner.min_padding_bytes,
         max_padding_bytes: longest(inner.max_padding_bytes),
     }
-}
-
-/// The longest segment around a member of this length: chunks of 64 KiB, each with a tag of 16 bytes, and a nonce.
-const fn longest(member_bytes: usize) -> usize {
-    MAX_HEADER_BYTES + 16 * (member_bytes / (64 << 10) + 2) + member_bytes
 }
 
 /// The bounds of both, for buffers.
@@ -48,7 +45,7 @@ static ZSTD_FORMAT: Format = Format {
 };
 
 /// Reads archives; without recipients it makes none.
-pub(super) static READ_GZIP: Sealed = Sealed { inner: &Gzip, name: "gzip", format: &GZIP_FORMAT, recipients: None };
+pub(super) static READ_GZIP: Sealed = Sealed { inner: &Gzip, name: GZIP_NAME, format: &GZIP_FORMAT, recipients: None };
 /// The same around Zstandard frames.
 pub(super) static READ_ZSTD: Sealed = Sealed { inner: &Zstd, name: "zstd", format: &ZSTD_FORMAT, recipients: None };
 

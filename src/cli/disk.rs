@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use volbak::archive::kind::ArchiveKind;
 use volbak::error::ExitClass;
 use volbak::outside::{Cancel, SystemCommands};
 use volbak::run::rebuild::target::TargetSpec;
@@ -105,7 +104,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
     options.even_if_bad = args.even_if_bad;
     options.threads = work.threads;
     options.cancel = work.cancel.clone();
-    if files.kind() == ArchiveKind::Image {
+    if files.kind().is_image() {
         return restore_image(files, &options, work);
     }
     let progress = Progress::new(work.verbosity);

@@ -9,6 +9,8 @@ use crate::digits::parse_decimal;
 pub(crate) const GZIP_SIGNATURE: &[u8] = b"age-encryption.org/v1\n-> volbak-gzip ";
 /// The same around a Zstandard frame.
 pub(crate) const ZSTD_SIGNATURE: &[u8] = b"age-encryption.org/v1\n-> volbak-zstd ";
+/// The codec's name in the first of them.
+pub(crate) const GZIP_NAME: &str = "gzip";
 /// The stanza's type, before the codec's name.
 pub(crate) const STANZA: &str = "volbak-";
 /// A header is shorter. A stanza of a recipient has about 100 bytes.
@@ -22,6 +24,14 @@ const CHUNK_BYTES: u64 = 64 << 10;
 const TAG_BYTES: u64 = 16;
 /// The shortest header: the version, one stanza of a recipient, and the MAC.
 pub(crate) const MIN_BYTES: usize = 150;
+
+/// The longest segment around a member of this length.
+pub(crate) const fn longest(member_bytes: usize) -> usize {
+    MAX_HEADER_BYTES
+        + NONCE_BYTES as usize
+        + TAG_BYTES as usize * (member_bytes / CHUNK_BYTES as usize + 1)
+        + member_bytes
+}
 
 /// The lengths of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,9 @@ pub struct EncryptionRecord {
     pub segments_bytes: u64,
     /// SHA-256 of the table of segments.
     pub segments_sha256: String,
+    /// Whether the backup is the image of a volume, not an archive of files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_image: bool,
     /// The other facts: an age file of JSON, in base64. Empty in the copy that the host keeps.
     pub private: String,
 }

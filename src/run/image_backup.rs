@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 
 use crate::archive::image::blocks::{ImageBlocks, ImageOpenError};
-use crate::archive::kind::ArchiveKind;
 use crate::layout::RegionBlocks;
 use crate::manifest::Manifest;
 use crate::outside::digest::sha256_of;
@@ -69,7 +68,7 @@ pub struct OpenImage {
 impl OpenImage {
     /// Opens it; the archive is not read.
     pub fn open(files: &Backup, cancel: &Cancel) -> Result<Self, OpenImageError> {
-        if files.kind() != ArchiveKind::Image {
+        if !files.kind().is_image() {
             return Err(OpenImageError::NotAnImage(files.archive_path().display().to_string()));
         }
         let manifest = Box::new(files.read_manifest().map_err(OpenImageError::Manifest)?);

@@ -147,7 +147,7 @@ pub(super) fn previous_image(
     destination: &Destination,
 ) -> Result<Option<PreviousImage>, PreviousError> {
     let Some((files, manifest)) = choose(wanted, backups, destination, BackupMode::Image)? else { return Ok(None) };
-    let opened = open_image(wanted, &files, &manifest);
+    let opened = open_image(wanted, &files, manifest);
     opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
 }
 
@@ -278,6 +278,15 @@ fn open_files(
     Ok(Opened { archive, index, share })
 }
 
+/// The manifest with all facts, and the index if this host keeps it, since the published one is encrypted.
+fn readable(wanted: &Sought<'_>, manifest: Manifest) -> Result<(Manifest, Option<Arc<dyn BlockRead>>), UnusableError> {
+    match wanted.encryption {
+        Some(encryption) => kept_of(wanted, encryption, &manifest).map(|kept| (kept.manifest, Some(kept.index))),
+        None if manifest.encryption.is_some() => Err(UnusableError::NotEncryptedNow),
+        None => Ok((manifest, None)),
+    }
+}
+
 /// What this host keeps of the previous backup, which it cannot decrypt.
 fn kept_of(wanted: &Sought<'_>, encryption: &EncryptionOptions, published: &Manifest) -> Result<Kept, UnusableError> {
     let record = published.encryption.as_ref().ok_or(UnusableError::NotEncryptedBefore)?;
@@ -326,8 +335,10 @@ struct Opened {
     share: Share,
 }
 
-fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Result<PreviousImage, UnusableError> {
-    let Opened { archive, index, share } = open_files(wanted, files, manifest, None)?;
+fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<PreviousImage, UnusableError> {
+    let (manifest, kept) = readable(wanted, manifest)?;
+    let manifest = &manifest;
+    let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
     let facts = ImageParentFacts {
         stem: manifest.stem.clone(),
         index_sha256: manifest.digests.index_sha256.clone(),
@@ -339,11 +350,7 @@ fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Resul
 }
 
 fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previous, UnusableError> {
-    let (manifest, kept) = match wanted.encryption {
-        Some(encryption) => kept_of(wanted, encryption, &manifest).map(|kept| (kept.manifest, Some(kept.index)))?,
-        None if manifest.encryption.is_some() => return Err(UnusableError::NotEncryptedNow),
-        None => (manifest, None),
-    };
+    let (manifest, kept) = readable(wanted, manifest)?;
     let manifest = &manifest;
     let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
     let mut parent = Parent::open(&*archive, index, &manifest.as_parent())?;

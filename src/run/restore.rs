@@ -43,7 +43,6 @@ use self::reach::is_reachable;
 use self::select::{Base, Part};
 use self::tree::Tree;
 use crate::archive::index::escape_path;
-use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::file_lock::FileLock;
 use crate::run::image_files::{ImageFiles, WantedFiles};
@@ -61,7 +60,7 @@ pub fn restore(
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
     let files = &files.seen();
-    if files.kind() == ArchiveKind::Image {
+    if files.kind().is_image() {
         let taken = take(files, options, observer)?;
         let mut report = restore(taken.backup(), options, observer)?;
         // What could not be read of the image is not in the files as it was.

@@ -12,7 +12,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::host::processors;
 use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
@@ -96,16 +95,16 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
             let reading = content::Reading { archive, sides: &sides, threads, cancel, observer };
             // Of an encrypted archive that cannot be decrypted here, the segments are all that can be checked.
             seen = match files.kind() {
-                ArchiveKind::SealedFiles(_) if sides.locked.is_some() => seen,
-                ArchiveKind::Files(_) | ArchiveKind::SealedFiles(_) => content::check(&reading, &mut findings)?,
-                ArchiveKind::Image => image::check(&reading, &mut findings)?,
+                kind if kind.is_sealed() && sides.locked.is_some() => seen,
+                kind if kind.is_image() => image::check(&reading, &mut findings)?,
+                _ => content::check(&reading, &mut findings)?,
             };
         }
     }
     let is_sound = sides.archive.is_some() && findings.total == 0;
     let mut second = None;
     if options.level == CheckLevel::RestoreTest || (options.level == CheckLevel::Full && options.second_opinion) {
-        if files.kind() == ArchiveKind::Image {
+        if files.kind().is_image() {
             // The restore test of an image is one.
             if options.level == CheckLevel::Full {
                 findings.not_checked("a second opinion on an image is part of --restore-test");
@@ -128,7 +127,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         // Also after a disagreeing second opinion: the restored tree shows which reader is right.
         if sides.locked.is_some() {
             findings.not_checked("nothing is restored for a test: the backup cannot be decrypted here");
-        } else if is_sound && files.kind() == ArchiveKind::Image {
+        } else if is_sound && files.kind().is_image() {
             image_test::check(files, &options.scratch, &options.cancel, around.observer, &mut findings)?;
         } else if is_sound {
             let how = RehearseOptions { scratch: &options.scratch, threads: options.threads, cancel: &options.cancel };

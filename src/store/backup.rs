@@ -70,7 +70,7 @@ impl Backup {
     pub fn require_files(&self) -> Result<(), IsImage> {
         match self.kind {
             ArchiveKind::Files(_) | ArchiveKind::SealedFiles(_) => Ok(()),
-            ArchiveKind::Image => Err(IsImage(self.archive_path())),
+            ArchiveKind::Image | ArchiveKind::SealedImage => Err(IsImage(self.archive_path())),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::archive::kind::{ArchiveKind, Compression};
 
 /// The suffixes of all files that a backup may have, in the order of publication; it has one archive. The manifest, which
 /// makes the backup complete, is last.
-pub const SUFFIXES: [&str; 11] = [
+pub const SUFFIXES: [&str; 12] = [
     INDEX,
     SEALED_INDEX,
     SEGMENTS,
@@ -14,6 +14,7 @@ pub const SUFFIXES: [&str; 11] = [
     IMAGE,
     ArchiveKind::SealedFiles(Compression::Gzip).suffix(),
     ArchiveKind::SealedFiles(Compression::Zstd).suffix(),
+    ArchiveKind::SealedImage.suffix(),
     SIGNATURE,
     MANIFEST,
 ];
@@ -38,7 +39,7 @@ pub const MANIFEST: &str = ".manifest.json";
 
 /// The suffix of the index of such an archive.
 pub const fn index_suffix(kind: ArchiveKind) -> &'static str {
-    if let ArchiveKind::SealedFiles(_) = kind { SEALED_INDEX } else { INDEX }
+    if kind.is_sealed() { SEALED_INDEX } else { INDEX }
 }
 
 /// The checksum file: the output of `sha1sum` in the archive's directory.

@@ -79,11 +79,14 @@ impl Host {
     }
 
     fn back_up_expecting(&self, status: i32) -> (PathBuf, String) {
+        self.back_up_with(status, &[])
+    }
+
+    fn back_up_with(&self, status: i32, more: &[&str]) -> (PathBuf, String) {
         let before = archives_of(&self.path("b"));
-        let said = run_expecting(
-            status,
-            &["snapshot", self.image().to_str().unwrap(), "--name", "vol", "--config", self.config()],
-        );
+        let image = self.image();
+        let verb = ["snapshot", image.to_str().unwrap(), "--name", "vol", "--config", self.config()];
+        let said = run_expecting(status, &[&verb, more].concat());
         let after = archives_of(&self.path("b"));
         (after.into_iter().find(|archive| !before.contains(archive)).unwrap(), said)
     }
@@ -135,7 +138,7 @@ fn make_files(root: &Path, directories: u64, longest: u64) {
 
 /// Decrypts an archive with `age`, as docs/restore-without-volbak.md says.
 fn decrypt_with_age(archive: &Path, key: &Path, into: &Path) {
-    let table = PathBuf::from(archive.to_str().unwrap().replace(".tar.gz.age", ".segments"));
+    let table = beside(archive, "segments");
     sh(&format!(
         "set +o pipefail; while read -r offset length sha256; do tail -c +$((offset + 1)) {archive} | head -c $length | age -d -i {key}; \
          done < {table} > {into}",
@@ -287,7 +290,7 @@ fn later_nights_are_carried_without_a_key_until_the_recipients_change() {
 
 /// The lengths and digests of an archive's segments.
 fn segments(archive: &Path) -> Vec<String> {
-    let table = fs::read_to_string(archive.to_str().unwrap().replace(".tar.gz.age", ".segments")).unwrap();
+    let table = fs::read_to_string(beside(archive, "segments")).unwrap();
     table.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
 }
 
@@ -478,4 +481,80 @@ fn ssh_keygen_accepts_the_signature_and_copies_are_the_same_files() {
     host.without_key(0, &["remove", &format!("vol@{date}"), "--config", host.config(), "--force"]);
     let left = sh(&format!("find {} -type f", quoted(&host.path("b/vol"))));
     assert_eq!(left, "", "all files of the backup are gone");
+}
+
+#[test]
+fn images_are_encrypted_carried_and_restored() {
+    let host = Host::new();
+    // More than one member of zeros, and one that ends with the volume.
+    make_image(&host.image(), "300M", Filesystem::Ext4);
+    let mounted = Mounted::partition(&host.image(), &host.path("mnt"));
+    make_tree(&host.path("mnt"));
+    mounted.unmount();
+    let (first, _) = host.back_up_with(0, &["--image"]);
+    let name = first.to_str().unwrap();
+    assert!(name.ends_with(".img.gz.age"), "{name}");
+    let found = sh(&format!("grep -rlE 'secret-(file|directory)' {} || true", quoted(&host.path("b"))));
+    assert_eq!(found, "", "a name is in the destination");
+    let listed = run_expecting(0, &["list", "--json", "--destination", host.path("b").to_str().unwrap()]);
+    assert!(listed.contains("\"encrypted\": true"), "{listed}");
+
+    // `age` and `gunzip` bring it back, and it is the plain image.
+    fs::create_dir(host.path("plain")).unwrap();
+    run_expecting(
+        0,
+        &["snapshot", host.image().to_str().unwrap(), "--image", "--destination", host.path("plain").to_str().unwrap()],
+    );
+    let decrypted = host.path("decrypted");
+    decrypt_with_age(&first, &host.path("two"), &decrypted);
+    sh(&format!("cmp {} {}/*/*.img.gz", quoted(&decrypted), quoted(&host.path("plain"))));
+
+    // Without a key, nothing of it is read, and all that can be checked is.
+    let said = host.without_key(0, &["verify", name]);
+    assert!(said.contains("as far as it can be checked"), "{said}");
+    let disk = host.path("disk");
+    for verb in [&["restore", name, "--to-image", disk.to_str().unwrap()][..], &["browse", name]] {
+        assert!(host.without_key(1, verb).contains(&host.public("one")), "{verb:?}");
+    }
+    assert!(!disk.exists());
+    let said = host.with_key("two", 0, &["verify", name, "--restore-test"]);
+    assert!(said.contains("good") && !said.contains("as far as"), "{said}");
+    host.with_key("one", 0, &["restore", name, "--to-image", disk.to_str().unwrap()]);
+    sh(&format!("gunzip -c {} | cmp - {}", quoted(&decrypted), quoted(&disk)));
+    let file = format!("{name}:secret-directory-1/secret-file-002");
+    assert!(host.with_key("two", 0, &["cat", &file]).len() > 100);
+
+    // The next night copies what is the same, without a key.
+    let mounted = Mounted::partition(&host.image(), &host.path("mnt"));
+    fs::write(host.path("mnt/secret-directory-3/secret-file-007"), "changed").unwrap();
+    mounted.unmount();
+    let (second, _) = host.back_up_with(0, &["--image"]);
+    let carried = manifest(&second)["carried"]["members"].as_u64().unwrap();
+    let (one, two) = (segments(&first), segments(&second));
+    assert!(carried > 2, "{carried} members are carried");
+    assert!(two.iter().filter(|segment| one.contains(segment)).count() as u64 >= carried);
+    host.with_key("one", 0, &["verify", second.to_str().unwrap(), "--restore-test"]);
+
+    // Each damaged segment is found, also one of zeros: with a key and without.
+    let whole = fs::read(&second).unwrap();
+    let table = fs::read_to_string(beside(&second, "segments")).unwrap();
+    let starts_with = |line: &&str, text: &str| {
+        let offset: usize = line.split(' ').next().unwrap().parse().unwrap();
+        whole[offset..offset + 80].windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    let of_zeros = table.lines().find(|line| starts_with(line, &format!(" {}\n", 64 << 20))).unwrap();
+    let of_data = table.lines().find(|line| starts_with(line, &format!(" {}\n", 1 << 20))).unwrap();
+    for line in [of_zeros, of_data, table.lines().last().unwrap()] {
+        let mut fields = line.split(' ').map(|field| field.parse::<usize>().unwrap_or(0));
+        let (offset, length) = (fields.next().unwrap(), fields.next().unwrap());
+        let mut bad = whole.clone();
+        bad[offset + length - 1] ^= 1;
+        fs::write(&second, &bad).unwrap();
+        for said in [
+            host.without_key(1, &["verify", second.to_str().unwrap()]),
+            host.with_key("two", 1, &["verify", second.to_str().unwrap()]),
+        ] {
+            assert!(said.contains("BAD") && said.contains(&format!("byte {offset}")), "{line}: {said}");
+        }
+    }
 }

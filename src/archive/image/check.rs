@@ -11,6 +11,8 @@ use super::index::{Holds, ImageIndexReader, ImageMember, ImageTotals};
 use super::zeros::zero_member;
 use crate::archive::codec::{self, Decode, DecodeError};
 use crate::archive::workers::Workers;
+use crate::encryption::open;
+use crate::encryption::segment::GZIP_SIGNATURE;
 use crate::error::with_causes;
 use crate::outside::{BlockRead, Cancel};
 
@@ -29,11 +31,18 @@ impl From<DecodeError> for Faulty {
 }
 
 /// Decompresses members and checks them.
-pub(super) struct MemberDecoder(Box<dyn Decode>);
+pub(super) struct MemberDecoder {
+    decoder: Box<dyn Decode>,
+    /// The signature of its codec: that of the last member.
+    signature: &'static [u8],
+    /// A decrypted member of zeros.
+    opened: Vec<u8>,
+}
 
 impl MemberDecoder {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(codec::WRITTEN.decoder()?))
+        let decoder = codec::WRITTEN.decoder()?;
+        Ok(Self { decoder, signature: codec::WRITTEN.signature(), opened: Vec::new() })
     }
 
     /// Checks that `bytes` are the member of this line, and fills `data` with its content; none for zeros. What is
@@ -45,13 +54,23 @@ impl MemberDecoder {
         }
         let Holds::Data(content) = member.holds else {
             data.clear();
-            let is_zeros = bytes == zero_member(member.volume_length);
+            let mut zeros = bytes;
+            if bytes.starts_with(GZIP_SIGNATURE) {
+                open(bytes, bytes.len() as u64, &mut self.opened).map_err(|why| Faulty(why.to_string()))?;
+                zeros = &self.opened;
+            }
+            let is_zeros = zeros == zero_member(member.volume_length);
             return if is_zeros { Ok(()) } else { faulty("it is not the member of so many zeros") };
         };
-        if !codec::WRITTEN.frame(bytes).is_some_and(|frame| frame.is(member.length, member.volume_length)) {
+        let codec = codec::of_image_member(bytes);
+        if !codec.frame(bytes).is_some_and(|frame| frame.is(member.length, member.volume_length)) {
             return faulty("the lengths in its header differ from those in the index");
         }
-        self.0.decode(bytes, member.volume_length, data)?;
+        if codec.signature() != self.signature {
+            self.decoder = codec.decoder().map_err(|error| Faulty(error.to_string()))?;
+            self.signature = codec.signature();
+        }
+        self.decoder.decode(bytes, member.volume_length, data)?;
         if <[u8; 32]>::from(blake3::hash(data)) != content {
             return faulty("the digest of its content is not the one in the index");
         }

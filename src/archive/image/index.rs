@@ -7,6 +7,7 @@ use super::zeros::zero_member_bytes;
 use super::{BORDER_BYTES, MAX_ZERO_BYTES};
 use crate::archive::codec::WIDEST;
 use crate::digits::{parse_decimal, parse_hex, push_decimal, push_hex};
+use crate::encryption::segment::{MIN_BYTES, longest};
 use crate::outside::{BlockCursor, BlockRead};
 
 /// The first line.
@@ -80,6 +81,13 @@ impl ImageMember {
     }
 }
 
+/// Whether a member of so many zeros can have this length, also if it is encrypted.
+fn is_length_of_zeros(member: &ImageMember) -> bool {
+    let plain = zero_member_bytes(member.volume_length);
+    let sealed = usize::try_from(plain).map_or(plain, |plain| longest(plain) as u64);
+    member.length == plain || (plain + MIN_BYTES as u64..=sealed).contains(&member.length)
+}
+
 /// The last line of an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImageTotals {
@@ -128,7 +136,7 @@ impl ImageTotals {
             Holds::Zeros if member.volume_length > MAX_ZERO_BYTES - member.volume_offset % MAX_ZERO_BYTES => {
                 return Err("its member of zeros is longer than one can be there");
             }
-            Holds::Zeros if member.length != zero_member_bytes(member.volume_length) => {
+            Holds::Zeros if !is_length_of_zeros(member) => {
                 return Err("its member of zeros has another length than one of so many");
             }
             _ => {}

@@ -17,6 +17,9 @@ use crate::archive::counts::CarryCounts;
 use crate::archive::index::Totals;
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 use crate::archive::members::{ArchiveFile, Hashing, InOrder, KnownMembersOf, Outputs, WrittenMembers};
+use crate::encryption::Recipients;
+use crate::encryption::segment::GZIP_NAME;
+use crate::encryption::table::TableWriter;
 use crate::outside::BlockRead;
 
 /// A piece of the volume being read, compressed and written. Its buffers are reused.
@@ -82,6 +85,10 @@ pub(super) struct Written {
 pub(super) struct ImageSink {
     archive: Box<dyn ArchiveFile>,
     sha1: Sha1,
+    /// For whom members are encrypted.
+    recipients: Option<Recipients>,
+    /// The table of segments, if they are.
+    segments: Option<TableWriter<io::BufWriter<Box<dyn Write + Send>>>>,
     index: io::BufWriter<Hashing>,
     line: Vec<u8>,
     totals: ImageTotals,
@@ -97,12 +104,20 @@ pub(super) struct ImageSink {
 }
 
 impl ImageSink {
-    pub(super) fn new(outputs: Outputs, give_back: Sender<Job>, control: LevelControl) -> io::Result<Self> {
+    pub(super) fn new(
+        outputs: Outputs,
+        recipients: Option<Recipients>,
+        give_back: Sender<Job>,
+        control: LevelControl,
+    ) -> io::Result<Self> {
+        let segments = outputs.segments.map(|out| TableWriter::new(io::BufWriter::with_capacity(64 << 10, out)));
         let mut index = io::BufWriter::with_capacity(256 << 10, Hashing::new(outputs.index));
         index.write_all(HEADER_LINE.as_bytes())?;
         Ok(Self {
             archive: outputs.archive,
             sha1: Sha1::new(),
+            recipients,
+            segments,
             index,
             line: Vec::new(),
             totals: ImageTotals::default(),
@@ -130,18 +145,34 @@ impl ImageSink {
             // At most 64 lengths of whole borders, and the volume's end.
             let known = if len.is_multiple_of(BORDER_BYTES) { self.known.remove(&len) } else { None };
             let (member, digest) = known.unwrap_or_else(|| {
-                let member = zero_member(len);
+                let member = self.zero_member(len);
                 let digest = blake3::hash(&member).into();
                 (member, digest)
             });
             self.archive.write_members(&member, &mut std::iter::once((member.len() as u64, digest)), None)?;
             self.sha1.update(&member);
+            self.add_segment(&member)?;
             self.add_line(member.len() as u64, len, digest, Holds::Zeros)?;
             if len.is_multiple_of(BORDER_BYTES) {
                 self.known.insert(len, (member, digest));
             }
         }
         Ok(())
+    }
+
+    /// The member that holds this many zeros.
+    fn zero_member(&self, len: u64) -> Vec<u8> {
+        let member = zero_member(len);
+        let Some(recipients) = &self.recipients else { return member };
+        let mut segment = Vec::new();
+        // At most MAX_ZERO_BYTES.
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        recipients.seal_member(GZIP_NAME, &member, len, &mut segment);
+        segment
+    }
+
+    fn add_segment(&mut self, member: &[u8]) -> io::Result<()> {
+        self.segments.as_mut().map_or(Ok(()), |segments| segments.add(member))
     }
 
     fn add_line(&mut self, length: u64, volume_length: u64, digest: [u8; 32], holds: Holds) -> io::Result<()> {
@@ -180,6 +211,9 @@ impl InOrder for ImageSink {
         self.archive.write_members(member, &mut std::iter::once((member.len() as u64, job.digest)), from)?;
         let is_written = Instant::now();
         self.sha1.update(member);
+        if let Some(segments) = &mut self.segments {
+            segments.add(member)?;
+        }
         self.control.note_writing(is_written - began);
         self.control.note_busy(is_written.elapsed());
         self.add_line(job.member_len as u64, job.data_len as u64, job.digest, Holds::Data(job.content))?;
@@ -229,7 +263,7 @@ impl InOrder for ImageSink {
             copied_on_server_bytes: 0,
             index_sha256,
             index_bytes,
-            segments: None,
+            segments: self.segments.map(TableWriter::finish).transpose()?,
             levels: self.levels,
         };
         Ok(Written { members, carried: self.carried, data_bytes: self.data_bytes })

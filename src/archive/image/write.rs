@@ -9,10 +9,11 @@ use super::BORDER_BYTES;
 use super::index::Holds;
 use super::parent::{ImageParent, OldMember};
 use super::sink::{ImageSink, Item, Job, Origin};
-use crate::archive::codec::{self, Encode, MAX_MEMBER_DATA};
+use crate::archive::codec::{self, Encode, MAX_MEMBER_DATA, WIDEST};
 use crate::archive::counts::CarryCounts;
 use crate::archive::data::{DataOutcome, read_or_zero};
 use crate::archive::error::ArchiveError;
+use crate::archive::kind::Compression;
 use crate::archive::level::{LevelControl, LevelNow};
 use crate::archive::members::{
     Delivered, Failed, Outputs, SPARE_BUFFERS, Sequencer, Spares, WrittenMembers, yield_to_the_others,
@@ -64,9 +65,11 @@ pub fn write_image(
     let threads = options.threads.max(1);
     let level = LevelNow::new(options.level);
     let control = LevelControl::new(options.level, Arc::clone(&level), threads);
-    let encoders = (0..threads).map(|_| codec::WRITTEN.encoder(level.get())).collect::<Result<Vec<_>, _>>()?;
+    let codec = Compression::Gzip.codec_for(options.recipients.as_ref());
+    let encoders = (0..threads).map(|_| codec.encoder(level.get())).collect::<Result<Vec<_>, _>>()?;
     let (give_back, free) = channel();
-    let mut sink = ImageSink::new(outputs, give_back, control).map_err(ArchiveError::Write)?;
+    let sink = ImageSink::new(outputs, options.recipients.clone(), give_back, control);
+    let mut sink = sink.map_err(ArchiveError::Write)?;
     if let Some(parent) = &parent {
         sink.refer_to(parent.archive(), parent.members());
     }
@@ -265,14 +268,18 @@ impl Compressing {
 
 /// Reads a member of the previous archive. False if it is not what its index says.
 fn take_old(old: &OldMember, job: &mut Job) -> bool {
-    let Some(len) = usize::try_from(old.member.length).ok().filter(|len| *len <= job.member.len()) else {
+    let Some(len) = usize::try_from(old.member.length).ok().filter(|len| *len <= WIDEST.max_member_bytes) else {
         return false;
     };
+    // An encrypted member leaves a buffer of its own length.
+    if job.member.len() < len {
+        job.member.resize(len, 0);
+    }
     let member = &mut job.member[..len];
     if old.archive.read_at(old.member.offset, member).is_err() {
         return false;
     }
-    let frame = codec::WRITTEN.frame(member);
+    let frame = codec::of_image_member(member).frame(member);
     if <[u8; 32]>::from(blake3::hash(member)) != old.member.digest
         || !frame.is_some_and(|frame| frame.is(old.member.length, old.member.volume_length))
     {

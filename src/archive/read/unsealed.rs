@@ -6,7 +6,6 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::archive::codec;
 use crate::encryption::{open, segment};
 use crate::outside::BlockRead;
 
@@ -30,13 +29,17 @@ pub(crate) struct Unsealed {
 impl Unsealed {
     /// Finds the segments. Fails if something else is among them.
     pub(crate) fn new(archive: Arc<dyn BlockRead>) -> io::Result<Self> {
-        let codec = codec::of_archive(&*archive);
         let end = archive.len_bytes();
         let (mut at, mut offset, mut places) = (0, 0, Vec::new());
-        let mut header = vec![0; segment::MAX_HEADER_BYTES];
+        let (mut header, mut signature) = (vec![0; segment::MAX_HEADER_BYTES], None);
         while offset < end {
             let len = archive.read_some(offset, &mut header)?;
-            let frame = segment::frame(&header[..len], codec.signature());
+            // All segments have the signature of the first.
+            let signature = *signature.get_or_insert_with(|| {
+                let is_zstd = header.starts_with(segment::ZSTD_SIGNATURE);
+                if is_zstd { segment::ZSTD_SIGNATURE } else { segment::GZIP_SIGNATURE }
+            });
+            let frame = segment::frame(&header[..len], signature);
             let length = frame.map(|frame| frame.segment_bytes);
             let (Some(frame), Some(length)) = (frame, length.filter(|length| *length <= end - offset)) else {
                 let what = format!("there is no segment at byte {offset}");

@@ -40,9 +40,6 @@ pub(super) fn work(
     // Checked before the snapshot: a failed allocation later would abort the process.
     require_memory(options.kind(), options.threads(), options.archive.level).map_err(BackupError::Memory)?;
     let signer = options.archive.encryption.as_ref().map(EncryptionOptions::signer).transpose()?;
-    if signer.is_some() && options.mode == BackupMode::Image {
-        return Err(BackupError::SealedImage);
-    }
     if options.archive.layout == ArchiveLayout::Shared && !destination.is_local() {
         return Err(BackupError::SharedInObjectStore(destination.root().to_owned()));
     }

@@ -75,11 +75,6 @@ pub enum BackupError {
     /// The manifest could not be signed.
     #[error("the manifest could not be signed")]
     Sign(#[source] io::Error),
-    /// An image is to be encrypted.
-    #[error(
-        "images cannot be encrypted: set mode = \"files\" for this volume, or back it up with a config without [encryption]"
-    )]
-    SealedImage,
     /// The shared layout in an object store.
     #[error(
         "the shared layout needs a directory, and {} is in an object store: set `layout = \"plain\"` in [archive]",

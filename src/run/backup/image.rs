@@ -86,7 +86,7 @@ fn archive(
     let outputs = Outputs {
         archive: pending.archive_writer(false).map_err(ArchiveError::Write)?,
         index: pending.index_writer().map_err(ArchiveError::Write)?,
-        segments: None,
+        segments: pending.segments_writer().map_err(ArchiveError::Write)?,
     };
     let of = ImageOf { blocks: &*blocks, used: found.map.runs() };
     let parent = previous.map(|previous| previous.parent);

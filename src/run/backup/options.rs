@@ -66,6 +66,7 @@ impl BackupOptions {
         match self.mode {
             BackupMode::Files if self.archive.encryption.is_some() => ArchiveKind::SealedFiles(self.archive.format),
             BackupMode::Files => ArchiveKind::Files(self.archive.format),
+            BackupMode::Image if self.archive.encryption.is_some() => ArchiveKind::SealedImage,
             BackupMode::Image => ArchiveKind::Image,
         }
     }

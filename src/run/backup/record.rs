@@ -6,6 +6,7 @@ use super::archive::ArchivedSource;
 use super::previous::KnownPrevious;
 use super::under_way::UnderWay;
 use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::BackupMode;
 use crate::archive::members::WrittenMembers;
 use crate::manifest::{
     CarriedRecord, ChangesRecord, DigestsRecord, EncryptionRecord, Manifest, ON_SERVER_FORMAT, OnServerRecord,
@@ -97,6 +98,7 @@ fn encryption_record(backup: &UnderWay<'_>, members: &WrittenMembers) -> Option<
         signer: signer.public().to_string(),
         segments_bytes: table.bytes,
         segments_sha256: hex(&table.sha256),
+        is_image: backup.options.mode == BackupMode::Image,
         private: String::new(),
     })
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::options::BootOptions;
-use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer};
 use crate::layout::{Layout, TableKind};
 use crate::outside::{BlockRead, RunCommand};
@@ -91,7 +90,7 @@ pub(super) fn restore(
     let observer = &OfBackup(observer);
     let step =
         || observer.on_event(&Event::Step { step: format!("restoring the disk of {} to boot it", files.stem()) });
-    if files.kind() == ArchiveKind::Image {
+    if files.kind().is_image() {
         let open = OpenImage::open(files, &options.cancel)?;
         let bios = bios_for(firmware_of(&open.manifest.layout, &first_sector(&*open.blocks)?)?)?;
         step();

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::error::BrowseError;
 use super::index::open_index;
 use crate::archive::index::{EntryLine, IndexedKind, Line};
-use crate::archive::kind::ArchiveKind;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_plan::IndexPlan;
@@ -25,7 +24,7 @@ use crate::store::Backup;
 /// output must not be used. Returns its length.
 pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
     let files = &files.seen();
-    if files.kind() == ArchiveKind::Image {
+    if files.kind().is_image() {
         let wanted = WantedFiles { paths: &[path.to_owned()], region: None };
         let how = (processors(), cancel);
         let taken = ImageFiles::take(files, wanted, &std::env::temp_dir(), how, &Silent);

@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::error::BrowseError;
 use super::index::open_index;
 use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path};
-use crate::archive::kind::ArchiveKind;
 use crate::archive::read::index_file::IndexReader;
 use crate::events::Observer;
 use crate::outside::Cancel;
@@ -94,7 +93,7 @@ pub fn list(
         let path = entry.path.clone();
         each(entry).map_err(|source| BrowseError::Io { path, source })
     };
-    if files.kind() == ArchiveKind::Image {
+    if files.kind().is_image() {
         list_image(files, path, cancel, observer, &mut give)?;
     } else {
         let selection = Selection::from(&base_of(files), &[path.to_owned()])?;

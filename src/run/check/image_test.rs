@@ -12,6 +12,7 @@ use flate2::read::MultiGzDecoder;
 use super::error::CheckError;
 use super::finding::{BackupFile, Findings};
 use crate::archive::image::blocks::ImageBlocks;
+use crate::archive::read::unsealed::Unsealed;
 use crate::error::with_causes;
 use crate::events::{Event, Observer};
 use crate::outside::zeros::is_zero;
@@ -66,6 +67,17 @@ pub fn check(
             return Ok(());
         }
     }
+    let archive: Arc<dyn BlockRead> = if files.kind().is_sealed() {
+        match Unsealed::new(archive) {
+            Ok(unsealed) => Arc::new(unsealed),
+            Err(error) => {
+                findings.about(BackupFile::Archive, error.to_string());
+                return Ok(());
+            }
+        }
+    } else {
+        archive
+    };
     match restored.compare(&archive, blocks.len_bytes(), cancel, observer) {
         Ok(None) => Ok(()),
         Ok(Some(what)) => {

@@ -10,7 +10,6 @@ use super::finding::{BackupFile, Findings};
 use super::sealed;
 use crate::archive::image::index::{ImageIndexError, ImageIndexReader};
 use crate::archive::index::parse_hex;
-use crate::archive::kind::ArchiveKind;
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
 use crate::manifest::{Manifest, ManifestError, UnsealError};
@@ -256,11 +255,10 @@ fn check_index(
     // An index that matches the manifest was checked line by line when it was written, and is checked again when
     // used.
     if sides.index_changed || sides.manifest.is_none() {
-        let read = match files.kind() {
-            ArchiveKind::Files(_) | ArchiveKind::SealedFiles(_) => {
-                read_through(&file, cancel).map_err(Unreadable::from)
-            }
-            ArchiveKind::Image => read_through_image(&file, cancel).map_err(Unreadable::from),
+        let read = if files.kind().is_image() {
+            read_through_image(&file, cancel).map_err(Unreadable::from)
+        } else {
+            read_through(&file, cancel).map_err(Unreadable::from)
         };
         match read {
             Ok(()) => {}

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::ExportFrom;
 use super::error::{ExportError, io_error};
-use crate::archive::kind::ArchiveKind;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::image::format::Format;
@@ -54,7 +53,7 @@ impl Input {
                 }
                 Ok(Self::ImageFile(image))
             }
-            ExportFrom::Backup { files, .. } if files.kind() == ArchiveKind::Image => {
+            ExportFrom::Backup { files, .. } if files.kind().is_image() => {
                 let open = OpenImage::open(&files, &world.cancel)?;
                 if !open.manifest.is_whole() {
                     let errors = open.manifest.problem_counts.errors;

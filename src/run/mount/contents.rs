@@ -8,7 +8,6 @@ use super::error::ContentsError;
 use super::tree::ROOT;
 use crate::archive::image::blocks::ImageBlocks;
 use crate::archive::index::IndexedKind;
-use crate::archive::kind::ArchiveKind;
 use crate::archive::read::anywhere::MemberCache;
 use crate::archive::read::head::HeadKind;
 use crate::outside::{BlockRead, Cancel};
@@ -27,7 +26,7 @@ pub(super) enum Contents {
 impl Contents {
     /// Reads the index of a backup, after comparing it with the manifest.
     pub(super) fn load(files: &Backup, cache: &Arc<MemberCache>, cancel: &Cancel) -> Result<Self, ContentsError> {
-        if files.kind() == ArchiveKind::Image {
+        if files.kind().is_image() {
             let blocks = ImageBlocks::open(files.open_archive()?, files.open_index()?)?;
             let name = format!("{}.img", files.volume()).into_bytes();
             return Ok(Self::Image { name, blocks: Arc::new(blocks) });

@@ -13,7 +13,6 @@ use super::part_of_region::wanted_part;
 use super::select::Selection;
 use super::wanted::{index_of, plan_of, resolve_ids, selects_without_index};
 use crate::archive::index::escape_path;
-use crate::archive::kind::ArchiveKind;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
 use crate::archive::read::stream::{MemberStream, ReadOptions};
@@ -69,7 +68,7 @@ fn available(directory: &Path) -> Option<u64> {
 
 /// Reads the selected part of the archive, and counts.
 pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
-    if files.kind() == ArchiveKind::Image {
+    if files.kind().is_image() {
         // Nothing is written where it would be restored.
         let wanted = WantedFiles { paths: &options.paths, region: options.region.as_deref() };
         let how = (options.threads, &options.cancel);

@@ -79,7 +79,7 @@ impl VerifyReport {
     fn summary_of_files(&self) -> String {
         let (stem, entries, members) = (&self.stem, self.entries, self.members);
         let name = self.archive.file_name().and_then(|name| name.to_str());
-        let is_image = name.and_then(ArchiveKind::of_name).is_some_and(|(_, kind)| kind == ArchiveKind::Image);
+        let is_image = name.and_then(ArchiveKind::of_name).is_some_and(|(_, kind)| kind.is_image());
         let second = self.second_opinion.map_or_else(String::new, |second| format!("; {}", second.summary()));
         match (self.verdict, self.level) {
             (Verdict::Bad, _) => format!("{stem}: BAD, {} things are wrong", self.findings_total),

@@ -82,7 +82,8 @@ pub fn files_below(directory: &Path) -> Vec<PathBuf> {
 
 /// The file that belongs to an archive and has this suffix.
 pub fn beside(archive: &Path, suffix: &str) -> PathBuf {
-    let stem = archive.to_str().unwrap().rsplit_once(".tar.").unwrap().0;
+    let archive = archive.to_str().unwrap();
+    let (stem, _) = archive.rsplit_once(".tar.").or_else(|| archive.rsplit_once(".img.")).unwrap();
     PathBuf::from(format!("{stem}.{suffix}"))
 }
 

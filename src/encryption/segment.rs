@@ -25,12 +25,9 @@ const TAG_BYTES: u64 = 16;
 /// The shortest header: the version, one stanza of a recipient, and the MAC.
 pub(crate) const MIN_BYTES: usize = 150;
 
-/// The longest segment around a member of this length.
+/// The longest segment around a member of this length: a nonce of 16 bytes, and as much for each begun 64 KiB.
 pub(crate) const fn longest(member_bytes: usize) -> usize {
-    MAX_HEADER_BYTES
-        + NONCE_BYTES as usize
-        + TAG_BYTES as usize * (member_bytes / CHUNK_BYTES as usize + 1)
-        + member_bytes
+    MAX_HEADER_BYTES + 16 + 16 * (member_bytes / (64 << 10) + 1) + member_bytes
 }
 
 /// The lengths of a segment.

@@ -67,7 +67,16 @@ mod tests {
         assert_eq!(names.len(), 3 * SUFFIXES.len() - 4);
         // Which of several archives is the backup's, only a valid manifest says.
         let left: Vec<&String> = names.iter().filter(|name| name.starts_with("vol-1_01_11_2026.")).collect();
-        let others = [".img.gz", ".index.age", ".manifest.sig", ".segments", ".tar.gz.age", ".tar.zst", ".tar.zst.age"];
+        let others = [
+            ".img.gz",
+            ".img.gz.age",
+            ".index.age",
+            ".manifest.sig",
+            ".segments",
+            ".tar.gz.age",
+            ".tar.zst",
+            ".tar.zst.age",
+        ];
         assert!(left.into_iter().eq(&others.map(|suffix| format!("vol-1_01_11_2026{suffix}"))));
         assert!(remove_backup(&*volume, "vol-1_01_11_2026").is_err(), "there is none any more");
         assert!(!volume.remove_if_empty().unwrap());

@@ -538,12 +538,15 @@ fn images_are_encrypted_carried_and_restored() {
     // Each damaged segment is found, also one of zeros: with a key and without.
     let whole = fs::read(&second).unwrap();
     let table = fs::read_to_string(beside(&second, "segments")).unwrap();
-    let starts_with = |line: &&str, text: &str| {
+    // The first stanza has the lengths of the member and of its data. A member of data has at most 1 MiB.
+    let data_bytes = |line: &&str| {
         let offset: usize = line.split(' ').next().unwrap().parse().unwrap();
-        whole[offset..offset + 80].windows(text.len()).any(|window| window == text.as_bytes())
+        let head = String::from_utf8_lossy(&whole[offset..offset + 80]).into_owned();
+        let stanza = head.lines().nth(1).unwrap().to_owned();
+        stanza.split(' ').next_back().unwrap().parse::<u64>().unwrap()
     };
-    let of_zeros = table.lines().find(|line| starts_with(line, &format!(" {}\n", 64 << 20))).unwrap();
-    let of_data = table.lines().find(|line| starts_with(line, &format!(" {}\n", 1 << 20))).unwrap();
+    let of_zeros = table.lines().find(|line| data_bytes(line) > 1 << 20).unwrap();
+    let of_data = table.lines().find(|line| data_bytes(line) == 1 << 20).unwrap();
     for line in [of_zeros, of_data, table.lines().last().unwrap()] {
         let mut fields = line.split(' ').map(|field| field.parse::<usize>().unwrap_or(0));
         let (offset, length) = (fields.next().unwrap(), fields.next().unwrap());

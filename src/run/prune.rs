@@ -17,7 +17,7 @@ use crate::report::{Past, Verification, VolumeWorth};
 use crate::store::StoreError;
 use crate::store::catalog::{self, BackupState, CatalogEntry, Volume};
 use crate::store::pins::{Pin, Pins};
-use crate::store::removal::remove_backup;
+use crate::store::removal::Removals;
 use crate::store::retention::{BackupFacts, Health, Now, Occasion, Plan, Policy, SetFacts, is_future, keep_sets, plan};
 use crate::store::{Destination, Folder, is_in_object_store};
 
@@ -338,15 +338,11 @@ pub struct Pruned {
 /// Carries out the plan's removals, and stops at the first failure. Requires the lock.
 pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
     let mut pruned = Pruned::default();
-    // The last removal frees what those before it did not.
-    let mut freed = None;
+    let mut removals = Removals::of(&**volume);
     for id in plan.removals() {
         let archive = crate::store::Backup::in_directory(volume.path(), id).archive_path();
-        match remove_backup(&**volume, id) {
-            Ok(removal) => {
-                pruned.removed.push(archive);
-                freed = Some(removal.freed);
-            }
+        match removals.remove(id) {
+            Ok(()) => pruned.removed.push(archive),
             // A state of the store, and no error.
             Err(error @ (StoreError::Held { .. } | StoreError::MayNotDelete(_))) => {
                 pruned.problems.push(Problem::new(Severity::Notice, id, format!("it is due for removal: {error}")));
@@ -361,7 +357,8 @@ pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
             }
         }
     }
-    pruned.problems.extend(freed.and_then(|freed| about_freed(volume.path(), freed)));
+    let freed = removals.finish().and_then(|removal| removal.freed);
+    pruned.problems.extend(about_freed(volume.path(), freed));
     pruned
 }
 

@@ -10,7 +10,8 @@ use super::named::{self, Named, NamedError};
 use super::prune::{Kept, Shelf, now};
 use crate::error::with_causes;
 use crate::outside::Clock;
-use crate::store::removal::remove_backup;
+use crate::store::api::Freed;
+use crate::store::removal::Removals;
 use crate::store::retention::{Occasion, Policy, Reason, SetFacts, plan};
 use crate::store::{Destination, StoreError};
 
@@ -176,21 +177,48 @@ fn torn_sets(
 
 fn carry_out(destination: &Destination, chosen: &[Removed]) -> Result<(), RemoveError> {
     let mut not_freed = None;
-    for (at, one) in chosen.iter().enumerate() {
-        let removed = match destination.existing_volume_directory(&one.volume) {
-            Ok(Some(volume)) => remove_backup(&*volume, &one.backup).map(|removal| {
-                // The last one frees what those before it did not.
-                not_freed = removal.freed.err();
-            }),
-            // Another program removed it in the meantime.
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        removed.map_err(|source| RemoveError::Failed {
-            backup: one.backup.clone(),
-            source,
-            removed: chosen[..at].to_vec(),
-        })?;
+    let mut done = 0;
+    for of_volume in chosen.chunk_by(|one, next| one.volume == next.volume) {
+        let removed = remove_from(destination, of_volume);
+        done += removed.count;
+        match removed.failed {
+            Some(source) => {
+                let backup = chosen.get(done).map_or_else(String::new, |one| one.backup.clone());
+                return Err(RemoveError::Failed { backup, source, removed: chosen[..done].to_vec() });
+            }
+            None => not_freed = not_freed.or(removed.freed.err()),
+        }
     }
     not_freed.map_or(Ok(()), |source| Err(RemoveError::NotFreed { source, removed: chosen.to_vec() }))
+}
+
+/// What became of the removals from a volume.
+struct RemovedFrom {
+    /// The first of them that worked, or were done by another program.
+    count: usize,
+    /// Why the one behind them did not.
+    failed: Option<StoreError>,
+    freed: Result<Freed, StoreError>,
+}
+
+/// Removes backups of one volume, up to the first one that fails.
+fn remove_from(destination: &Destination, chosen: &[Removed]) -> RemovedFrom {
+    let name = chosen.first().map_or("", |one| one.volume.as_str());
+    let volume = match destination.existing_volume_directory(name) {
+        Ok(Some(volume)) => volume,
+        // Another program removed it in the meantime.
+        Ok(None) => return RemovedFrom { count: chosen.len(), failed: None, freed: Ok(Freed::default()) },
+        Err(error) => return RemovedFrom { count: 0, failed: Some(error), freed: Ok(Freed::default()) },
+    };
+    let (mut removals, mut count, mut failed) = (Removals::of(&*volume), 0, None);
+    for one in chosen {
+        match removals.remove(&one.backup) {
+            Ok(()) => count += 1,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    RemovedFrom { count, failed, freed: removals.finish().and_then(|removal| removal.freed) }
 }

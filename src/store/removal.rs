@@ -6,35 +6,71 @@ use super::belongs::kind_of_stem;
 use super::error::StoreError;
 use super::names::{MANIFEST, files_before_manifest};
 
-/// Removes the files of the backup `stem`. Requires the destination's lock.
+/// Removes the files of the backup `stem`, and frees their room. Requires the destination's lock.
 ///
-/// The manifest goes first, by renaming it to its staged name. From then on it is no backup, and
-/// [`remove_remains`](super::remains::remove_remains) removes what a crash leaves. Fails if there is no manifest:
-/// volbak removes only backups that it made.
+/// Fails if there is no manifest: volbak removes only backups that it made.
 pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<Removal, StoreError> {
-    let manifest = format!("{stem}{MANIFEST}");
-    // Another program may have made an archive of the other kind with the same stem.
-    let kind = kind_of_stem(volume, stem);
-    // The record goes first: a backup without a verification record is valid, a record without a backup would be
-    // an orphan.
-    volume.check_removable(&manifest)?;
-    volume.remove(&format!("{stem}{RECORD}"))?;
-    volume.set_aside(&manifest)?;
-    volume.sync()?;
-    for suffix in files_before_manifest(kind).into_iter().rev() {
-        volume.remove(&format!("{stem}{suffix}"))?;
-    }
-    volume.sync()?;
-    // While the manifest is staged, the next run frees what a crash leaves.
-    let freed = volume.free_unneeded();
-    volume.discard(&manifest)?;
-    Ok(Removal { freed })
+    let mut removals = Removals::of(volume);
+    removals.remove(stem)?;
+    removals.finish()
 }
 
-/// The result of [`remove_backup`].
+/// Removes backups of one volume, and frees the room of all of them together. Requires the destination's lock.
+///
+/// The manifest of each goes first, by renaming it to its staged name. From then on it is no backup, and
+/// [`remove_remains`](super::remains::remove_remains) removes what a crash leaves, and frees it. So the staged manifests
+/// stay until all is freed.
+#[derive(Debug)]
+pub struct Removals<'a> {
+    volume: &'a dyn Store,
+    /// The manifests of those whose files are gone.
+    set_aside: Vec<String>,
+}
+
+impl<'a> Removals<'a> {
+    /// Removals from the folder of a volume.
+    pub fn of(volume: &'a dyn Store) -> Self {
+        Self { volume, set_aside: Vec::new() }
+    }
+
+    /// Removes the files of the backup `stem`. Fails if there is no manifest.
+    pub fn remove(&mut self, stem: &str) -> Result<(), StoreError> {
+        let volume = self.volume;
+        let manifest = format!("{stem}{MANIFEST}");
+        // Another program may have made an archive of the other kind with the same stem.
+        let kind = kind_of_stem(volume, stem);
+        // The record goes first: a backup without a verification record is valid, a record without a backup would be
+        // an orphan.
+        volume.check_removable(&manifest)?;
+        volume.remove(&format!("{stem}{RECORD}"))?;
+        volume.set_aside(&manifest)?;
+        volume.sync()?;
+        for suffix in files_before_manifest(kind).into_iter().rev() {
+            volume.remove(&format!("{stem}{suffix}"))?;
+        }
+        volume.sync()?;
+        self.set_aside.push(manifest);
+        // An object store has nothing to free.
+        if volume.is_local() { Ok(()) } else { self.discard() }
+    }
+
+    /// Frees the room. Call it after a failed removal, too: the staged manifest of that one stays.
+    pub fn finish(mut self) -> Result<Removal, StoreError> {
+        // While the manifests are staged, the next run frees what a crash leaves.
+        let freed = if self.set_aside.is_empty() { Ok(Freed::default()) } else { self.volume.free_unneeded() };
+        self.discard()?;
+        Ok(Removal { freed })
+    }
+
+    fn discard(&mut self) -> Result<(), StoreError> {
+        self.set_aside.drain(..).try_for_each(|manifest| self.volume.discard(&manifest))
+    }
+}
+
+/// The result of removals.
 #[derive(Debug)]
 pub struct Removal {
-    /// The room that was freed of a composed archive. An error says why none was; the next removal frees it.
+    /// The room that was freed of composed archives. An error says why none was; the next removal frees it.
     pub freed: Result<Freed, StoreError>,
 }
 
@@ -42,7 +78,7 @@ pub struct Removal {
 mod tests {
     use std::fs;
 
-    use super::remove_backup;
+    use super::{Removals, remove_backup};
     use crate::store::Destination;
     use crate::store::api::Folder;
     use crate::store::names::SUFFIXES;
@@ -95,6 +131,31 @@ mod tests {
             assert_eq!(names(&volume), Vec::<String>::new(), "{done}");
             assert!(volume.remove_if_empty().unwrap());
         }
+    }
+
+    #[test]
+    fn several_are_freed_together_and_identified_until_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = Destination::open(dir.path()).unwrap().volume_directory("vol-1").unwrap();
+        for (stem, suffix) in ["a", "b", "c"].iter().flat_map(|stem| SUFFIXES.map(|suffix| (stem, suffix))) {
+            fs::write(volume.path().join(format!("{stem}{suffix}")), "").unwrap();
+        }
+        let mut removals = Removals::of(&*volume);
+        removals.remove("a").unwrap();
+        removals.remove("b").unwrap();
+        let staged = |stem| names(&volume).contains(&format!("{stem}.manifest.json"));
+        assert_eq!(volume.list().unwrap().staged, ["a.manifest.json", "b.manifest.json"]);
+        assert!(removals.remove("a").is_err(), "there is none any more");
+        removals.finish().unwrap().freed.unwrap();
+        assert!(!staged("a") && !staged("b") && staged("c"));
+        // A crash before that.
+        fs::write(volume.path().join("a.manifest.json"), "").unwrap();
+        let mut removals = Removals::of(&*volume);
+        removals.remove("a").unwrap();
+        removals.remove("c").unwrap();
+        drop(removals);
+        remove_remains(&*volume).unwrap();
+        assert!(volume.list().unwrap().staged.is_empty());
     }
 
     #[test]

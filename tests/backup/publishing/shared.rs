@@ -15,7 +15,7 @@ use volbak::store::api::Folder;
 use volbak::store::catalog::{BackupState, list_volume};
 use volbak::store::pending::{PendingBackup, ToPublish};
 use volbak::store::remains::remove_remains;
-use volbak::store::removal::remove_backup;
+use volbak::store::removal::{Removals, remove_backup};
 use volbak::store::shared::{PARTS, Recipe, SharedFolder};
 use volbak::store::{Store, StoreError};
 
@@ -233,11 +233,14 @@ fn nights(seed: u64) -> (usize, usize) {
                 let previous = parents.as_ref().map(|(stem, members)| (*stem, members.as_slice()));
                 publish(&memory, day, &newest, previous, &mut random)?;
             }
-            while expected.len() > 6 || (expected.len() > 2 && random.below(3) == 0) {
+            let folder = volume(&memory);
+            let mut removals = Removals::of(&*folder);
+            while expected.len() > 6 || (expected.len() > 2 && random.below(2) == 0) {
                 let gone = expected.remove(random.below(expected.len()));
                 may_be.push(expected.clone());
-                remove_backup(&*volume(&memory), &gone)?.freed?;
+                removals.remove(&gone)?;
             }
+            removals.finish()?.freed?;
             Ok::<(), StoreError>(())
         })();
         if !is_cut {

@@ -5,7 +5,7 @@
 
 pub(super) mod contract;
 
-pub(super) use self::contract::{Bounds, CodecRef, Decode, Encode, SharedMembers};
+pub(super) use self::contract::{Bounds, CodecRef, Decode, Encode, FineMembers, MemberSizes, SharedMembers};
 pub use self::contract::{DecodeError, EncoderError, MAX_MEMBER_DATA, MemberFrame};
 use super::gzip::{self, Gzip};
 #[cfg(feature = "encryption")]

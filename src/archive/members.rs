@@ -33,7 +33,7 @@ use self::sink::Sink;
 pub(super) use self::spares::Spares;
 use super::carry::Share;
 use super::carry::known_data::KnownData;
-use super::codec::{CodecRef, Encode, MAX_MEMBER_DATA, SharedMembers};
+use super::codec::{CodecRef, Encode, MAX_MEMBER_DATA};
 use super::error::ArchiveError;
 use super::head_digest::MemberHeads;
 use super::index::{EntryLine, MemberDigest, MemberLine};
@@ -182,16 +182,6 @@ impl MemberWriter {
             self.order.write_on();
         }
         Ok(())
-    }
-
-    /// The size of members that small entries share.
-    pub(super) fn shared_members(&self) -> SharedMembers {
-        self.codec.shared_members()
-    }
-
-    /// The least distance of the borders in a large file.
-    pub(super) fn file_member_bytes(&self) -> u64 {
-        self.codec.file_member_bytes()
     }
 
     /// The length of the tar stream in the current member.

@@ -18,6 +18,27 @@ pub(super) struct Placed {
     pub(super) previous: Option<PreviousLine>,
     /// Whether it is read because that is due today: nothing of it is copied without being compared.
     pub(super) is_due: bool,
+    /// Where it was in a member of the previous archive.
+    pub(super) place: MemberPlace,
+}
+
+/// Where an entry was in the member of the previous archive that it shares with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum MemberPlace {
+    /// It is new, or unknown.
+    #[default]
+    Unknown,
+    /// Others followed.
+    Within,
+    /// It was the last one.
+    Last,
+}
+
+impl MemberPlace {
+    /// Of an entry with so many others behind it.
+    pub(super) fn before(others: usize) -> Self {
+        if others == 0 { Self::Last } else { Self::Within }
+    }
 }
 
 /// The hard link state of an entry.

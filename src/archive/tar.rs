@@ -8,10 +8,10 @@ mod stream;
 use sha2::Digest;
 
 use self::area::{put_area, put_cut_area, runs_of};
-use self::border::{CutRule, ends_member, has_members_of_its_own};
+use self::border::{CutRule, ends_member};
 use self::room::Room;
 use self::stream::TarStream;
-use super::codec::MAX_MEMBER_DATA;
+use super::codec::{MemberSizes, SharedMembers};
 use super::counts::Counts;
 use super::data::DataOutcome;
 use super::error::{ArchiveError, StopCheck};
@@ -19,7 +19,7 @@ use super::head_digest::HeadDigests;
 use super::index::{EntryLine, IndexedKind};
 use super::members::{MemberWriter, WrittenMembers};
 use super::pax::{self, EntryType, Head};
-use super::placed::{Link, Placed, PreviousLine, Same, Spent, tell};
+use super::placed::{Link, MemberPlace, Placed, PreviousLine, Same, Spent, tell};
 use super::runs::Runs;
 use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::events::{Observer, Severity};
@@ -32,6 +32,9 @@ pub(super) struct TarWriter<'a> {
     tar_offset: u64,
     /// The limits of the archive and of the current filesystem.
     room: Room,
+    shared: SharedMembers,
+    /// Where the current entry was in the previous archive.
+    place: MemberPlace,
     cuts: CutRule,
     counts: Counts,
     head_digests: HeadDigests,
@@ -63,10 +66,11 @@ struct Written {
 }
 
 impl<'a> TarWriter<'a> {
-    pub(super) fn new(members: MemberWriter, stop: StopCheck, observer: &'a dyn Observer) -> Self {
-        let cuts = CutRule::new(members.file_member_bytes());
+    pub(super) fn new(members: MemberWriter, sizes: MemberSizes, stop: StopCheck, observer: &'a dyn Observer) -> Self {
         Self {
-            cuts,
+            shared: sizes.shared,
+            place: MemberPlace::Unknown,
+            cuts: CutRule::new(sizes.file_bytes),
             stream: TarStream::new(members, stop, observer),
             tar_offset: 0,
             room: Room::UNLIMITED,
@@ -151,10 +155,12 @@ impl<'a> TarWriter<'a> {
             placed.take_flags();
         }
         self.stream.present_bytes = present_bytes;
-        let Placed { entry, path, link, previous, is_due } = placed;
+        let Placed { entry, path, link, previous, is_due, place } = placed;
+        self.place = place;
         self.stream.members.compare_all(is_due);
         let appended = self.put(&entry, path, &link, previous.as_ref());
         self.stream.members.compare_all(false);
+        self.place = MemberPlace::Unknown;
         self.stream.present_bytes = 0;
         let changed = appended?;
         self.spend(entry);
@@ -177,9 +183,7 @@ impl<'a> TarWriter<'a> {
 
     /// Whether the current member may end before an entry of this length.
     pub(super) fn may_end_member_before(&self, entry_bytes: Option<u64>) -> bool {
-        let members = &self.stream.members;
-        let current = members.current_bytes();
-        current == 0 || current >= members.shared_members().min_bytes || entry_bytes.is_some_and(has_members_of_its_own)
+        self.shared.may_end_before(entry_bytes, self.stream.members.current_bytes())
     }
 
     /// The length of the tar stream so far.
@@ -333,8 +337,7 @@ impl<'a> TarWriter<'a> {
     fn begin_entry(&mut self, entry_bytes: u64) -> Result<u64, ArchiveError> {
         self.room.check_archive(self.tar_offset, entry_bytes)?;
         let members = &mut self.stream.members;
-        let current = members.current_bytes() as u64;
-        if has_members_of_its_own(entry_bytes) || current + entry_bytes > MAX_MEMBER_DATA as u64 {
+        if self.shared.end_before(entry_bytes, members.current_bytes()) {
             members.end_member()?;
         }
         Ok(self.tar_offset)
@@ -352,7 +355,7 @@ impl<'a> TarWriter<'a> {
         self.tar_offset += tar_length;
         self.room.take_head(head.bytes.len() as u64);
         let members = &mut self.stream.members;
-        let is_last = ends_member(members.shared_members(), &path, tar_length, members.current_bytes());
+        let is_last = ends_member(self.shared, &path, self.place, tar_length, members.current_bytes());
         let line = EntryLine {
             kind: facts.kind,
             damaged: written.is_damaged,

@@ -43,6 +43,8 @@ pub struct WriteOptions {
     pub recipients: Option<Recipients>,
     /// The number of compression threads.
     pub threads: usize,
+    /// Whether members are so small that archives of many nights share most of them.
+    pub(crate) has_fine_members: bool,
     /// Writing stops soon after this returns true.
     pub stop: StopCheck,
 }
@@ -50,7 +52,8 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Options for an archive in gzip members that is written to its end.
     pub fn new(level: CompressionLevel, threads: usize) -> Self {
-        Self { level, compression: Compression::default(), recipients: None, threads, stop: Arc::new(|| false) }
+        let (compression, stop) = (Compression::default(), Arc::new(|| false));
+        Self { level, compression, recipients: None, threads, has_fine_members: false, stop }
     }
 }
 
@@ -88,6 +91,7 @@ impl<'a> ArchiveWriter<'a> {
     pub fn new(outputs: Outputs, options: &WriteOptions, observer: &'a dyn Observer) -> Result<Self, ArchiveError> {
         let codec = options.compression.codec_for(options.recipients.as_ref());
         let members = MemberWriter::new(codec, outputs, options.level, options.threads)?;
+        let sizes = if options.has_fine_members { codec.format().fine_sizes } else { codec.format().sizes };
         Ok(Self {
             stop: Arc::clone(&options.stop),
             namer: Namer::new(),
@@ -95,7 +99,7 @@ impl<'a> ArchiveWriter<'a> {
             known: None,
             stored: None,
             queue: Queue::default(),
-            tar: TarWriter::new(members, Arc::clone(&options.stop), observer),
+            tar: TarWriter::new(members, sizes, Arc::clone(&options.stop), observer),
         })
     }
 

@@ -28,6 +28,7 @@ use crate::outside::{BlockRead, Cancel, FileBlocks};
 use crate::shown::hex;
 use crate::store::index_cache::{IndexCache, Kept};
 use crate::store::retention::is_future;
+use crate::store::shared::ArchiveLayout;
 use crate::store::{Backup, Destination, ReadError};
 
 /// Filesystems with stable inode numbers, where every change updates the change time.
@@ -116,6 +117,7 @@ pub(super) struct Sought<'a> {
     /// How it is encrypted.
     pub(super) encryption: Option<&'a EncryptionOptions>,
     pub(super) level: CompressionLevel,
+    pub(super) layout: ArchiveLayout,
     pub(super) choice: &'a ParentChoice,
     pub(super) full_read_every_days: u32,
     pub(super) today: NaiveDate,
@@ -353,6 +355,9 @@ fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previ
     let (manifest, kept) = readable(wanted, manifest)?;
     let manifest = &manifest;
     let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
+    if wanted.layout == ArchiveLayout::Shared && archive.parts().is_none() {
+        return Err(UnusableError::PlainLayout);
+    }
     let mut parent = Parent::open(&*archive, index, &manifest.as_parent())?;
     if let Some(record) = manifest.encryption.as_ref().filter(|_| !files.is_local()) {
         parent.set_segments(segments_of(files, record)?);

@@ -17,7 +17,7 @@ use crate::archive::error::{ArchiveError, StopCheck};
 use crate::archive::head_digest::{HeadDigests, MemberHeads};
 use crate::archive::index::{EntryLine, IndexedKind};
 use crate::archive::pax::{self, EntryType};
-use crate::archive::placed::{Link, Placed, PreviousLine, Same};
+use crate::archive::placed::{Link, MemberPlace, Placed, PreviousLine, Same};
 use crate::archive::runs::Runs;
 use crate::entry::{EntryKind, Metadata, Timestamp};
 
@@ -169,7 +169,7 @@ impl Carry {
                 self.stale = group.entries.lines().collect();
             }
         }
-        placed.previous = self.stale_line(&placed.path);
+        self.note_stale_line(&mut placed);
         Ok(Offer::Read(placed))
     }
 
@@ -195,11 +195,13 @@ impl Carry {
         !self.tally.is_given_up() && facts.all(|facts| self.is_trusted(facts.damaged, facts.ctime))
     }
 
-    /// The line of the previous index for an entry that is now read.
-    fn stale_line(&mut self, path: &[u8]) -> Option<PreviousLine> {
-        let at = self.stale.iter().take(SEARCHED_LINES).position(|line| line.path == path)?;
-        let line = self.stale.drain(..=at).next_back()?;
-        self.is_trusted(line.damaged, line.ctime).then(|| PreviousLine::of(&line))
+    /// Finds the line of the previous index for an entry that is now read.
+    fn note_stale_line(&mut self, placed: &mut Placed) {
+        let mut lines = self.stale.iter().take(SEARCHED_LINES);
+        let found = lines.position(|line| line.path == placed.path);
+        let Some(line) = found.and_then(|at| self.stale.drain(..=at).next_back()) else { return };
+        placed.place = MemberPlace::before(self.stale.len());
+        placed.previous = self.is_trusted(line.damaged, line.ctime).then(|| PreviousLine::of(&line));
     }
 
     /// Adds an entry to the group if it is the next one; otherwise gives up the group.
@@ -225,6 +227,7 @@ impl Carry {
         let mut lines: VecDeque<EntryLine> = group.entries.lines().collect();
         for Taken { placed, .. } in &mut held {
             placed.previous = lines.pop_front().as_ref().map(PreviousLine::of);
+            placed.place = MemberPlace::before(lines.len());
         }
         self.stale = lines;
         GivenUp { held, why }

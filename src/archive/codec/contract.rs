@@ -35,14 +35,34 @@ pub(in crate::archive) struct SharedMembers {
     pub(in crate::archive) mean_bytes: u64,
     /// or per this many entries.
     pub(in crate::archive) mean_entries: u64,
+    /// Further rules, where many archives share their members.
+    pub(in crate::archive) fine: Option<FineMembers>,
+}
+
+/// Rules that keep members small and the same from night to night.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::archive) struct FineMembers {
+    /// No member ends before it has this much data, in bytes. With it, one ends where it ended in the previous archive,
+    pub(in crate::archive) least_bytes: usize,
+    /// and before an entry of at least this many bytes.
+    pub(in crate::archive) apart_bytes: u64,
+}
+
+/// Where the members of an archive end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::archive) struct MemberSizes {
+    /// Those of small entries.
+    pub(in crate::archive) shared: SharedMembers,
+    /// The least distance of the borders at which members end in a large file, in bytes, a power of two.
+    pub(in crate::archive) file_bytes: u64,
 }
 
 /// What is the same for all members of a codec.
 pub(in crate::archive) struct Format {
     pub(in crate::archive) bounds: Bounds,
-    pub(in crate::archive) shared_members: SharedMembers,
-    /// The least distance of the borders at which members end in a large file, in bytes, a power of two.
-    pub(in crate::archive) file_member_bytes: u64,
+    pub(in crate::archive) sizes: MemberSizes,
+    /// The sizes of members in archives of which many share their bytes.
+    pub(in crate::archive) fine_sizes: MemberSizes,
     pub(in crate::archive) signature: &'static [u8],
 }
 
@@ -70,16 +90,6 @@ pub(in crate::archive) trait Codec: Sync {
     /// The possible lengths of its members.
     fn bounds(&self) -> &'static Bounds {
         &self.format().bounds
-    }
-
-    /// The size of members that small entries share.
-    fn shared_members(&self) -> SharedMembers {
-        self.format().shared_members
-    }
-
-    /// The least distance of the borders at which members end in a large file.
-    fn file_member_bytes(&self) -> u64 {
-        self.format().file_member_bytes
     }
 
     /// The bytes at the start of every member, to find members in arbitrary data.

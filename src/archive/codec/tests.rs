@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::contract::{
     Bounds, Codec, CodecRef, Decode, DecodeError, Encode, EncoderError, Format, MAX_MEMBER_DATA, MemberFrame,
-    SharedMembers,
+    MemberSizes, SharedMembers,
 };
 use super::{KNOWN, WIDEST, WRITTEN, of_archive};
 use crate::archive::index::{EntryLine, IndexedKind};
@@ -33,12 +33,13 @@ const STORED_BOUNDS: Bounds = Bounds {
     max_padding_bytes: 4096,
 };
 
-static STORED_FORMAT: Format = Format {
-    bounds: STORED_BOUNDS,
-    shared_members: SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 },
-    file_member_bytes: 64 << 10,
-    signature: b"VBST",
+const STORED_SIZES: MemberSizes = MemberSizes {
+    shared: SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3, fine: None },
+    file_bytes: 64 << 10,
 };
+
+static STORED_FORMAT: Format =
+    Format { bounds: STORED_BOUNDS, sizes: STORED_SIZES, fine_sizes: STORED_SIZES, signature: b"VBST" };
 
 /// The filler byte of padding.
 const FILLING: u8 = 0xee;

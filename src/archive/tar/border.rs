@@ -3,9 +3,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::codec::{MAX_MEMBER_DATA, SharedMembers};
+use crate::archive::codec::{FineMembers, MAX_MEMBER_DATA, SharedMembers};
 use crate::archive::index::IndexedKind;
 use crate::archive::pax::SparseArea;
+use crate::archive::placed::MemberPlace;
 use crate::units::ByteRange;
 
 /// Entries from this length have their own members.
@@ -78,12 +79,40 @@ pub(super) fn has_members_of_its_own(entry_bytes: u64) -> bool {
     entry_bytes >= TARGET_MEMBER_BYTES
 }
 
+impl SharedMembers {
+    /// Whether the member, with `member_bytes` of data, ends before an entry that is added.
+    pub(super) fn end_before(self, entry_bytes: u64, member_bytes: usize) -> bool {
+        let is_apart = |fine: FineMembers| entry_bytes >= fine.apart_bytes && member_bytes >= fine.least_bytes;
+        has_members_of_its_own(entry_bytes)
+            || member_bytes as u64 + entry_bytes > MAX_MEMBER_DATA as u64
+            || self.fine.is_some_and(is_apart)
+    }
+
+    /// Whether the member may end before an entry of another one, which is copied.
+    pub(super) fn may_end_before(self, entry_bytes: Option<u64>, member_bytes: usize) -> bool {
+        let least_bytes = self.fine.map_or(self.min_bytes, |fine| fine.least_bytes);
+        member_bytes == 0 || member_bytes >= least_bytes || entry_bytes.is_some_and(has_members_of_its_own)
+    }
+}
+
 /// Whether the member ends after this entry. Only the entry itself decides, so that a change elsewhere does not
 /// move borders here. On average one member ends per [`SharedMembers::mean_bytes`], and per
-/// [`SharedMembers::mean_entries`].
-pub(super) fn ends_member(shared: SharedMembers, path: &[u8], entry_bytes: u64, member_bytes: usize) -> bool {
+/// [`SharedMembers::mean_entries`]. Fine members end where they ended in the previous archive, until they have twice the
+/// length.
+pub(super) fn ends_member(
+    shared: SharedMembers,
+    path: &[u8],
+    place: MemberPlace,
+    entry_bytes: u64,
+    member_bytes: usize,
+) -> bool {
     if has_members_of_its_own(entry_bytes) {
         return true;
+    }
+    match (shared.fine, place) {
+        (Some(fine), MemberPlace::Last) => return member_bytes >= fine.least_bytes,
+        (Some(_), MemberPlace::Within) if member_bytes < 2 * shared.min_bytes => return false,
+        _ => {}
     }
     if member_bytes < shared.min_bytes {
         return false;
@@ -97,9 +126,33 @@ pub(super) fn ends_member(shared: SharedMembers, path: &[u8], entry_bytes: u64, 
 
 #[cfg(test)]
 mod tests {
-    use super::{before_border, file_member_bytes, image_member_bytes};
+    use super::{before_border, ends_member, file_member_bytes, image_member_bytes};
+    use crate::archive::codec::{FineMembers, SharedMembers};
     use crate::archive::pax::SparseArea;
+    use crate::archive::placed::MemberPlace;
     use crate::units::ByteRange;
+
+    #[test]
+    fn fine_members_end_where_they_ended_before() {
+        const KIB: usize = 1 << 10;
+        let plain = SharedMembers { min_bytes: 28 * KIB, mean_bytes: 28 << 10, mean_entries: 1, fine: None };
+        let fine = FineMembers { least_bytes: 4 * KIB, apart_bytes: 12 << 10 };
+        let fine = SharedMembers { fine: Some(fine), ..plain };
+        let ends = |place, kib| ends_member(fine, b"./a", place, 1024, kib * KIB);
+        assert_eq!([27, 28].map(|kib| ends(MemberPlace::Unknown, kib)), [false, true]);
+        assert_eq!([28, 55, 56].map(|kib| ends(MemberPlace::Within, kib)), [false, false, true]);
+        assert_eq!([3, 4, 28].map(|kib| ends(MemberPlace::Last, kib)), [false, true, true]);
+        for place in [MemberPlace::Unknown, MemberPlace::Within, MemberPlace::Last] {
+            assert_eq!([27, 28].map(|kib| ends_member(plain, b"./a", place, 1024, kib * KIB)), [false, true]);
+            assert!(ends_member(fine, b"./a", place, 512 << 10, 512 * KIB));
+        }
+        let before = |kib: u64, behind_kib: usize| fine.end_before(kib << 10, behind_kib * KIB);
+        assert_eq!([before(11, 100), before(12, 3), before(12, 4), before(1, 1023)], [false, false, true, false]);
+        assert!(before(512, 0) && before(2, 1023) && !plain.end_before(12 << 10, 100 * KIB));
+        let may = |shared: SharedMembers, kib: usize| shared.may_end_before(Some(1024), kib * KIB);
+        assert_eq!([may(fine, 0), may(fine, 3), may(fine, 4), may(plain, 4)], [true, false, true, false]);
+        assert!(plain.may_end_before(Some(512 << 10), KIB) && !plain.may_end_before(None, KIB));
+    }
 
     #[test]
     fn borders_of_images_depend_on_the_size_of_the_region_alone() {

@@ -1,7 +1,7 @@
 //! Names entries: their paths in the archive, and which are hard links.
 
 use crate::archive::links::{Links, Name};
-use crate::archive::placed::{Link, Placed, tell};
+use crate::archive::placed::{Link, MemberPlace, Placed, tell};
 use crate::entry::{Entry, EntryKind};
 use crate::events::{Observer, Severity};
 
@@ -61,7 +61,7 @@ impl Namer {
                 }
             };
         }
-        Box::new(Placed { entry, path, link, previous: None, is_due: false })
+        Box::new(Placed { entry, path, link, previous: None, is_due: false, place: MemberPlace::Unknown })
     }
 
     /// Tries to leave out an entry, as if its inode was not seen. False if hard links already refer to it.

@@ -18,6 +18,7 @@ use crate::run::expected::Expected;
 use crate::run::parent::Sought;
 use crate::source::{SnapshotGuard, Source};
 use crate::store::Destination;
+use crate::store::shared::ArchiveLayout;
 
 /// A backup in progress.
 pub(super) struct UnderWay<'a> {
@@ -57,6 +58,7 @@ impl UnderWay<'_> {
             compression: self.options.kind().compression(),
             recipients: self.encryption().map(|encryption| encryption.recipients.clone()),
             threads: self.options.threads(),
+            has_fine_members: self.options.archive.layout == ArchiveLayout::Shared,
             stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
         }
     }
@@ -74,6 +76,7 @@ impl UnderWay<'_> {
             name: self.source.backup_name(),
             encryption: self.encryption(),
             level: self.options.archive.level,
+            layout: self.options.archive.layout,
             choice: &self.options.parent,
             full_read_every_days: self.options.archive.full_read_every_days,
             today: self.started_at.with_timezone(&Local).date_naive(),

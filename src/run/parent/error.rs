@@ -77,6 +77,9 @@ pub(in crate::run) enum UnusableError {
         /// The level of the new backup.
         now: i32,
     },
+    /// Its members are larger than those of the shared layout.
+    #[error("it is in the plain layout, and the members of the shared one are smaller")]
+    PlainLayout,
     /// Its manifest has no date, which the schedule of re-reads needs.
     #[error("its manifest has no date")]
     NoDate,

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::archive::members::{KnownMember, KnownMembersOf};
 
-/// Members that are known at a time: those of about 1 GiB.
+/// Members that are known at a time: those of some hundred MiB.
 const AHEAD: usize = 16 << 10;
 /// How many of these may lie behind what was found last.
 const BEHIND: usize = 4 << 10;

@@ -5,7 +5,7 @@ use super::super::parent::{Parent, ParentFacts};
 use super::{Carry, GivenUp, Offer, Share, Why};
 use crate::archive::level::CompressionLevel;
 use crate::archive::members::Outputs;
-use crate::archive::placed::{Link, Placed};
+use crate::archive::placed::{Link, MemberPlace, Placed};
 use crate::archive::write::{ArchiveWriter, WriteOptions};
 use crate::entry::{Entry, EntryKind, Metadata, Timestamp};
 use crate::events::Silent;
@@ -26,7 +26,7 @@ fn entry(number: u64) -> Entry {
 
 fn placed(entry: Entry) -> Box<Placed> {
     let path = [b"./", entry.path.as_slice()].concat();
-    Box::new(Placed { entry, path, link: Link::None, previous: None, is_due: false })
+    Box::new(Placed { entry, path, link: Link::None, previous: None, is_due: false, place: MemberPlace::Unknown })
 }
 
 /// Carries from an archive of [`ENTRIES`] symbolic links, written only by this test.

@@ -69,6 +69,11 @@ pub(super) trait Keeping {
 
     fn object_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, ObjectError>;
 
+    /// What is wrong with the parts of an object, where these are objects that can be changed by themselves.
+    fn wrong_parts(&self, _key: &str) -> Result<Vec<String>, ObjectError> {
+        Ok(Vec::new())
+    }
+
     fn versioning(&self) -> Result<Option<String>, ObjectError>;
 
     /// Why no bucket of this API has an object lock; `None` if one may have it.

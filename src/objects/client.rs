@@ -196,6 +196,11 @@ impl ObjectClient {
         self.bucket.object_versions(prefix)
     }
 
+    /// What is wrong with the parts of an object, where these are objects that can be changed by themselves.
+    pub(crate) fn wrong_parts(&self, key: &str) -> Result<Vec<String>, ObjectError> {
+        self.bucket.wrong_parts(key)
+    }
+
     /// Whether the bucket keeps versions: `Enabled`, `Suspended`, or `None` if it never did.
     pub fn versioning(&self) -> Result<Option<String>, ObjectError> {
         self.bucket.versioning()

@@ -2,6 +2,7 @@
 //! one that is named as other clients name it, `CONTAINER_segments`. There `segments/KEY/ID/NUMBER` are the parts of the
 //! upload ID, and `uploads/KEY/ID` is a note that it is under way: from the first part until the manifest is written.
 
+mod changed;
 mod keeping;
 mod listing;
 pub(super) mod login;

@@ -309,6 +309,8 @@ pub struct ObjectStates {
     pub by_name: BTreeMap<String, ObjectState>,
     /// Why older versions are not in it, although the bucket may keep some.
     pub without_versions: Option<String>,
+    /// Why the parts of objects were not looked at.
+    pub without_parts: Option<String>,
 }
 
 /// An object, and what was under its name before.
@@ -318,6 +320,8 @@ pub struct ObjectState {
     pub current: Option<ObjectRecord>,
     /// The versions before, in the order in which the store lists them: the newest first.
     pub older: Vec<ObjectRecord>,
+    /// What is wrong with its parts, where these are objects that can be changed by themselves.
+    pub wrong_parts: Vec<String>,
 }
 
 /// The result of [`Store::lock`].

@@ -6,9 +6,9 @@ use md5::{Digest, Md5};
 use serde::Deserialize;
 use ureq::http::Method;
 
-use super::Swift;
 use super::listing::List;
-use super::manifest::kind;
+use super::manifest::{Listed, kind};
+use super::{Swift, changed};
 use crate::objects::bucket::Keeping;
 use crate::objects::call::{Call, Place};
 use crate::objects::error::ObjectError;
@@ -45,7 +45,7 @@ impl Swift {
     }
 
     /// Deletes a large object with its segments. What Swift could not delete is noted, so that the next run does.
-    fn delete_large(&self, call: Call<'_>, key: &str, segments: &[String]) -> Result<(), ObjectError> {
+    fn delete_large(&self, call: Call<'_>, key: &str, segments: &[Listed]) -> Result<(), ObjectError> {
         let expected_bytes = segments.len() as u64 * (32 << 10);
         let call =
             Call { expected_bytes, ..call.query("multipart-manifest", "delete") }.header("accept", "application/json");
@@ -62,7 +62,7 @@ impl Swift {
         }
         let begin = format!("/{}/segments/{key}/", self.segments);
         let mut ids: Vec<&str> =
-            segments.iter().filter_map(|name| Some(name.strip_prefix(&begin)?.split_once('/')?.0)).collect();
+            segments.iter().filter_map(|one| Some(one.name.strip_prefix(&begin)?.split_once('/')?.0)).collect();
         ids.dedup();
         for id in ids {
             self.note_upload(key, id)?;
@@ -109,7 +109,7 @@ impl Keeping for Swift {
         if let Some(segments) = found.as_ref().and_then(|kind| kind.segments.as_ref()) {
             let own = format!("/{}/segments/{key}/", self.segments);
             let stays = version.is_none() && found.as_ref().is_some_and(|kind| kind.has_version);
-            if !stays && segments.iter().all(|name| name.starts_with(&own)) {
+            if !stays && segments.iter().all(|segment| segment.name.starts_with(&own)) {
                 return self.delete_large(call, key, segments);
             }
         }
@@ -129,6 +129,10 @@ impl Keeping for Swift {
             Some(ObjectVersion { key: entry.name?, id, etag, is_latest })
         };
         Ok(entries.into_iter().filter_map(version).collect())
+    }
+
+    fn wrong_parts(&self, key: &str) -> Result<Vec<String>, ObjectError> {
+        changed::wrong_segments(self, key)
     }
 
     fn versioning(&self) -> Result<Option<String>, ObjectError> {

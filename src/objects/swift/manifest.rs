@@ -20,17 +20,22 @@ struct Given<'a> {
     size_bytes: u64,
 }
 
-/// A segment as Swift lists it.
-#[derive(Deserialize)]
-struct Listed {
-    name: String,
+/// A segment as a manifest has it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Listed {
+    /// `/CONTAINER/NAME`.
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) hash: String,
+    #[serde(default)]
+    pub(super) bytes: u64,
 }
 
 /// What an object is, as far as its removal is concerned.
 #[derive(Debug)]
 pub(super) struct Kind {
-    /// The names of its segments, `/CONTAINER/NAME`, if it is a large object.
-    pub(super) segments: Option<Vec<String>>,
+    /// Its segments, if it is a large object.
+    pub(super) segments: Option<Vec<Listed>>,
     /// Whether its container keeps versions.
     pub(super) has_version: bool,
 }
@@ -72,7 +77,7 @@ pub(super) fn kind(wire: &Wire, key: &str, version: Option<&str>) -> Result<Opti
     };
     let listed: Vec<Listed> = serde_json::from_slice(&answer.body)
         .map_err(|error| wire.not_understood(&call, crate::shown::text(&error.to_string())))?;
-    Ok(Some(Kind { segments: Some(listed.into_iter().map(|one| one.name).collect()), has_version }))
+    Ok(Some(Kind { segments: Some(listed), has_version }))
 }
 
 #[cfg(test)]

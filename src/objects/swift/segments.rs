@@ -61,7 +61,7 @@ fn is_id(text: &str) -> bool {
 }
 
 impl Swift {
-    fn in_segments(method: Method, key: &str) -> Call<'_> {
+    pub(super) fn in_segments(method: Method, key: &str) -> Call<'_> {
         let call = Call::new("segment", method, Some(key));
         Call { place: Place::Segments, ..call }
     }
@@ -91,7 +91,7 @@ impl Swift {
         let begin = format!("/{}/{}", self.segments, folder(key, id));
         let uses = |version: Option<&str>| {
             let names = kind(&self.wire, key, version)?.and_then(|kind| kind.segments).unwrap_or_default();
-            Ok::<_, ObjectError>(names.iter().any(|name| name.starts_with(&begin)))
+            Ok::<_, ObjectError>(names.iter().any(|segment| segment.name.starts_with(&begin)))
         };
         if uses(None)? {
             return Ok(true);

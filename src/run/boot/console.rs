@@ -29,11 +29,15 @@ pub(super) struct Console {
     escape: Escape,
     has_prompt: bool,
     panicked: bool,
+    /// The number of bytes that were taken, and what it was when a prompt was last looked for.
+    taken: u64,
+    looked_at: Option<u64>,
 }
 
 impl Console {
     /// Takes what the console wrote.
     pub(super) fn take(&mut self, bytes: &[u8]) {
+        self.taken = self.taken.saturating_add(bytes.len() as u64);
         for &byte in bytes {
             match (self.escape, byte) {
                 (_, 0x1b) => self.escape = Escape::Begun,
@@ -60,9 +64,11 @@ impl Console {
         }
     }
 
-    /// Whether it asks for a login, as far as everything that it wrote was taken.
-    pub(super) fn has_prompt(&self) -> bool {
-        self.has_prompt || is_prompt(&self.line)
+    /// Whether it asks for a login: in a line that is whole, or in the last one if nothing has come since the last look.
+    /// A line that begins like a prompt comes in pieces, too.
+    pub(super) fn asks_for_login(&mut self) -> bool {
+        let rests = self.looked_at.replace(self.taken) == Some(self.taken);
+        self.has_prompt || (rests && is_prompt(&self.line))
     }
 
     /// Whether Linux said that it stopped for good.
@@ -88,9 +94,11 @@ impl Console {
     }
 }
 
-/// `agetty` writes `HOST login: ` and waits; other messages may follow on the same console.
+/// `agetty` writes `HOST login: ` and waits, others `login: `; other messages may follow on the same console. More words
+/// before it are those of a message.
 fn is_prompt(line: &[u8]) -> bool {
-    line.trim_ascii().strip_suffix(b"login:").is_some_and(|before| !before.ends_with(b"Last "))
+    let before = line.trim_ascii().strip_suffix(b"login:").map(<[u8]>::trim_ascii);
+    before.is_some_and(|before| !before.eq_ignore_ascii_case(b"last") && !before.contains(&b' '))
 }
 
 fn is_panic(line: &[u8]) -> bool {
@@ -116,11 +124,33 @@ mod tests {
             "\x1b[0;32m  OK  \x1b[0m] Started\r\n\x1b[1mweb login:\x1b[0m ",
             "web login: \r\n[   12.3] random: crng init done\r\n",
         ] {
-            assert!(of(yes).has_prompt(), "{yes:?}");
+            let mut console = of(yes);
+            assert!([console.asks_for_login(), console.asks_for_login()].contains(&true), "{yes:?}");
         }
-        for no in ["", "Last login: Mon", "Last login:", "login: failed", "login:x", "systemd-logind.service"] {
-            assert!(!of(no).has_prompt(), "{no:?}");
+        for no in [
+            "",
+            "Last login: Mon",
+            "Last login:",
+            "login: failed",
+            "login:x",
+            "systemd-logind.service",
+            "[   12.3] pam: no way for a login:",
+            "error: cannot open login:\r\n",
+        ] {
+            let mut console = of(no);
+            assert_eq!([console.asks_for_login(), console.asks_for_login()], [false; 2], "{no:?}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_not_yet_complete_is_no_prompt() {
+        let mut console = Console::default();
+        for piece in ["web login:", " refused", "\r\n", "login: ", "x\r\n"] {
+            console.take(piece.as_bytes());
+            assert!(!console.asks_for_login(), "{piece:?}");
+        }
+        console.take(b"web login: ");
+        assert_eq!([console.asks_for_login(), console.asks_for_login()], [false, true]);
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Machine {
                 said.extend_from_slice(&bytes[..bytes.len().min(MAX_SAID_BYTES - said.len().min(MAX_SAID_BYTES))]);
             });
             let up = |sign| Ok((BootOutcome::Up { sign, seconds: self.began.elapsed().as_secs() }, true));
-            if console.has_prompt() {
+            if console.asks_for_login() {
                 return up(BootSign::LoginPrompt);
             }
             if agent.answers(&self.socket) {

@@ -22,12 +22,18 @@ pub(crate) fn check(files: &Backup, manifest: Option<&Manifest>, findings: &mut 
     if let Some(why) = states.without_versions {
         findings.not_checked(format!("whether objects were overwritten: {why}"));
     }
+    if let Some(why) = states.without_parts {
+        findings.not_checked(format!("whether segments were overwritten: {why}"));
+    }
     let recorded = manifest.and_then(|manifest| manifest.objects.as_ref());
     for (suffix, file) in suffixes(files.kind()) {
         let Some(state) = states.by_name.get(&format!("{}{suffix}", files.stem())) else { continue };
         let expected = recorded.and_then(|objects| objects.of(files.directory(), suffix));
         if let Some(what) = overwritten(state, expected) {
             findings.about(file, what);
+        }
+        for what in &state.wrong_parts {
+            findings.about(file, what.clone());
         }
     }
 }
@@ -96,7 +102,11 @@ mod tests {
 
     fn said(current: Option<(&str, &str)>, older: &[(&str, &str)], expected: Option<(&str, &str)>) -> String {
         let of = |(etag, version): (&str, &str)| object(etag, version);
-        let state = ObjectState { current: current.map(of), older: older.iter().copied().map(of).collect() };
+        let state = ObjectState {
+            current: current.map(of),
+            older: older.iter().copied().map(of).collect(),
+            wrong_parts: Vec::new(),
+        };
         overwritten(&state, expected.map(of).as_ref()).unwrap_or_default()
     }
 

@@ -163,6 +163,11 @@ pub(super) fn is_kept(key: &str) -> bool {
     [MANIFEST, INDEX, CHECKSUM, RECORD].iter().any(|suffix| name.ends_with(suffix)) || catalogue::is_catalogue(name)
 }
 
+/// Whether objects of this name are too small to have parts.
+pub(super) fn is_small(name: &str) -> bool {
+    [MANIFEST, CHECKSUM].iter().any(|suffix| name.ends_with(suffix)) || name.contains(RECORD)
+}
+
 /// The whole of a listed object, from the cache or the store; `None` if it is another one by now, or cannot be read.
 pub(super) fn content(client: &ObjectClient, cache: &Cache, object: &ListedObject) -> Option<Vec<u8>> {
     if let Some(bytes) = cache.read(named(object)) {

@@ -2,15 +2,33 @@
 
 use std::collections::BTreeSet;
 
-use super::ObjectStore;
+use super::{ObjectStore, seen};
 use crate::manifest::ObjectRecord;
 use crate::objects::{ObjectError, ObjectVersion};
 use crate::store::api::ObjectStates;
 use crate::store::error::StoreError;
 
 impl ObjectStore {
-    /// The objects whose names begin with `start`. One request; one more for each destination, which asks for versions.
+    /// The objects whose names begin with `start`, and their parts. One request; one more for each destination, which asks
+    /// for versions. With Swift a few for each object that may be large.
     pub(super) fn states(&self, start: &str) -> Result<ObjectStates, StoreError> {
+        let mut states = self.without_parts(start)?;
+        for (name, state) in &mut states.by_name {
+            if state.current.is_none() || seen::is_small(name) {
+                continue;
+            }
+            match self.client.wrong_parts(&self.key(name)?) {
+                Ok(wrong) => state.wrong_parts = wrong,
+                Err(error) if error.status() == Some(403) => {
+                    states.without_parts = Some("these credentials may not look at segments".to_owned());
+                }
+                Err(error) => return Err(self.failed("looking at the segments of", name, error)),
+            }
+        }
+        Ok(states)
+    }
+
+    fn without_parts(&self, start: &str) -> Result<ObjectStates, StoreError> {
         let prefix = self.key(start)?;
         let failed = |error| self.failed("listing", start, error);
         let mut without_versions = None;

@@ -154,13 +154,13 @@ impl Ext4Writer {
         if directory.names.contains_key(name) {
             return Err(WriteError::Refused(Errno::EXIST));
         }
-        let entries = directory.entry_bytes + entry_bytes(name);
-        self.reserve(directory, entries)
+        self.reserve(directory, entry_bytes(name))
     }
 
-    /// Reserves blocks for a directory with entries of this length.
-    pub(super) fn reserve(&mut self, directory: &mut Directory, entries: usize) -> Result<(), WriteError> {
-        let needed = directory::most_blocks(entries, &self.volume).saturating_sub(directory.blocks());
+    /// Reserves blocks for a directory with one more entry, of this length; 0 for none.
+    pub(super) fn reserve(&mut self, directory: &mut Directory, next: usize) -> Result<(), WriteError> {
+        let (entries, longest) = (directory.entry_bytes + next, directory.longest.max(next));
+        let needed = directory::most_blocks(entries, longest, &self.volume).saturating_sub(directory.blocks());
         let more = needed.saturating_sub(directory.reserved);
         self.has_room(more)?;
         self.reserved += more;

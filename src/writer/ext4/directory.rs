@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::entries::{DIRECTORY_TYPE, ENTRY_BYTES, Leaf, NAME_MAX, Named, entry_bytes, room};
+use super::entries::{DIRECTORY_TYPE, ENTRY_BYTES, Leaf, Named, entry_bytes, room};
 use super::error::WriteError;
-use super::extents::Extent;
+use super::extents::{self, Extent};
 use super::hash_tree;
 use super::inode::Attributes;
 use super::volume::Volume;
@@ -21,6 +21,8 @@ pub(crate) struct Directory {
     pub(super) names: HashMap<Box<[u8]>, Named>,
     /// The length of all entries.
     pub(super) entry_bytes: usize,
+    /// The length of the longest one so far.
+    pub(super) longest: usize,
     pub(super) subdirectories: u64,
     /// The blocks that it has.
     pub(super) extents: Vec<Extent>,
@@ -39,6 +41,7 @@ impl Directory {
             attributes: None,
             names: HashMap::new(),
             entry_bytes: 0,
+            longest: 0,
             subdirectories: 0,
             extents: Vec::new(),
             tree: Vec::new(),
@@ -55,6 +58,7 @@ impl Directory {
     /// Adds a name for which the writer has reserved space.
     pub(crate) fn add_name(&mut self, name: &[u8], named: Named) {
         self.entry_bytes += entry_bytes(name);
+        self.longest = self.longest.max(entry_bytes(name));
         self.subdirectories += u64::from(named.is_directory());
         self.names.insert(name.into(), named);
         self.is_changed = true;
@@ -70,18 +74,21 @@ impl Directory {
     }
 }
 
-/// The largest number of blocks that entries of this length take, with index and extent tree.
-pub(super) fn most_blocks(entries: usize, volume: &Volume) -> u64 {
-    let room = room(volume);
-    if entries + 2 * entry_bytes(b"..") <= room {
+/// The largest number of blocks that entries of this length take, with index and extent tree. `longest` is the length of
+/// the longest of them.
+pub(super) fn most_blocks(entries: usize, longest: usize, volume: &Volume) -> u64 {
+    let (room, entries) = (room(volume), entries + 2 * entry_bytes(b".."));
+    if entries <= room {
         return 1;
     }
-    // Each block but the last is filled at least so far.
-    let leaves = entries.div_ceil(hash_tree::fill_of(room) - entry_bytes(&[0; NAME_MAX])) + 1;
-    let nodes = 1 + leaves.div_ceil(32);
+    // Each block but the last has so much in it that the next entry does not fit, or is filled as far as an index
+    // fills it.
+    let without_next = room.saturating_sub(longest) + 4;
+    let filled = if volume.hash.is_some() { without_next.min(hash_tree::fill_of(room)) } else { without_next };
+    let leaves = entries / filled + 1;
+    let nodes = if volume.hash.is_some() { hash_tree::most_nodes(leaves, volume) } else { 0 };
     // If no two blocks are adjacent.
-    let tree = (leaves + nodes).div_ceil(40) + 2;
-    (leaves + nodes + tree) as u64
+    (leaves + nodes + extents::tree_blocks(leaves + nodes, volume)) as u64
 }
 
 /// The blocks of a directory, and whether it is indexed. `seed` is its inode's, `at_least` the number of blocks that
@@ -138,6 +145,7 @@ pub(super) fn read_block(block: &[u8], volume: &Volume, directory: &mut Director
             name => {
                 let named = Named { inode, file_type };
                 directory.entry_bytes += entry_bytes(name);
+                directory.longest = directory.longest.max(entry_bytes(name));
                 directory.subdirectories += u64::from(named.is_directory());
                 directory.names.insert(name.into(), named);
             }

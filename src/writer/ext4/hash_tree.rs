@@ -50,9 +50,7 @@ pub(super) fn encode(
         before = Some(hash);
     }
     let hashes: Vec<u32> = leaves.iter().map(|leaf| leaf.hash).collect();
-    let tail = if seed.is_some() { TAIL_BYTES } else { 0 };
-    let in_root = (volume.block_bytes - ROOT_AT - tail) / INDEX_BYTES;
-    let in_node = (volume.block_bytes - NODE_AT - tail) / INDEX_BYTES;
+    let (in_root, in_node) = entries_in(volume);
     let mut blocks = Vec::new();
     let (top, nodes) = if hashes.len() <= in_root {
         (numbered(&hashes, 1), Vec::new())
@@ -79,6 +77,18 @@ pub(super) fn encode(
     }
     blocks.extend(leaves.into_iter().map(|leaf| leaf.leaf.finish(seed)));
     Some(blocks)
+}
+
+/// The number of entries for which the root has room, and another node.
+fn entries_in(volume: &Volume) -> (usize, usize) {
+    let space = volume.block_bytes - if volume.seed.is_some() { TAIL_BYTES } else { 0 };
+    ((space - ROOT_AT) / INDEX_BYTES, (space - NODE_AT) / INDEX_BYTES)
+}
+
+/// The largest number of blocks that an index of so many blocks of names takes.
+pub(super) fn most_nodes(leaves: usize, volume: &Volume) -> usize {
+    let (in_root, in_node) = entries_in(volume);
+    if leaves <= in_root { 1 } else { 1 + leaves.div_ceil(in_node) }
 }
 
 /// Each hash with the number of its block in the directory.

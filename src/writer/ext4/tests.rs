@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::{Attributes, Directory, Ext4Writer, Kind, Named, WriteError};
 use crate::entry::Timestamp;
@@ -59,7 +60,13 @@ impl Image {
         let (image, mount) = (self.path(), at.to_str().unwrap());
         run("mount", &["-o", &format!("loop,{options}"), image.to_str().unwrap(), mount]);
         look(&at);
-        run("umount", &[mount]);
+        // A child that another test has just forked may hold a descriptor in it for a moment.
+        let is_unmounted = || Command::new("umount").arg(mount).output().unwrap().status.success();
+        let ends_by = Instant::now() + Duration::from_secs(20);
+        while !is_unmounted() {
+            assert!(Instant::now() < ends_by, "{mount} stays busy");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

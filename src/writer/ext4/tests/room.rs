@@ -2,7 +2,9 @@
 
 use super::{Image, add, add_file, attributes, make_directory, make_file};
 use crate::entry::Xattr;
-use crate::writer::ext4::Kind;
+use crate::writer::ext4::directory::{Directory, encode, most_blocks};
+use crate::writer::ext4::entries::entry_bytes;
+use crate::writer::ext4::{Kind, extents};
 
 /// A seeded sequence.
 struct Seeded(u64);
@@ -109,4 +111,33 @@ fn a_full_filesystem_has_room_for_attributes_in_a_block_that_is_there() {
         let len = rustix::fs::getxattr(at.join("dir/shares"), "trusted.large", &mut value).unwrap();
         assert_eq!(value[..len], [3; 600]);
     });
+}
+
+#[test]
+fn a_directory_keeps_little_more_room_than_it_takes() {
+    for mkfs in [
+        ["-b", "1024", "-O", "^dir_index"],
+        ["-b", "1024", "-O", "metadata_csum"],
+        ["-b", "4096", "-O", "^metadata_csum"],
+        ["-b", "4096", "-O", "^dir_index"],
+    ] {
+        let image = Image::new(&mkfs, 32 << 20);
+        let mut writer = image.open().unwrap();
+        let file = make_file(&mut writer, 0, &[], 0, &attributes(Kind::File, 0o600)).unwrap();
+        for seed in 0..12 {
+            let mut seeded = Seeded(seed);
+            let (longest, mut directory) = ([5, 8, 60, 200, 255][seeded.below(5)], Directory::new(2, 2));
+            for number in 0..[3, 20, 200, 2000, 20_000][seeded.below(5)] {
+                let len = if seed % 2 == 0 { longest } else { 5 + seeded.below(longest - 4) };
+                directory.add_name(format!("{number:05}{}", "n".repeat(len - 5)).as_bytes(), file);
+            }
+            assert!(directory.longest <= entry_bytes(&vec![0; longest]));
+            let (blocks, _) = encode(&directory, None, 0, &writer.volume);
+            // At worst no two blocks are adjacent.
+            let taken = (blocks.len() + extents::tree_blocks(blocks.len(), &writer.volume)) as u64;
+            let kept = most_blocks(directory.entry_bytes, directory.longest, &writer.volume);
+            assert!(taken <= kept, "seed {seed}, {mkfs:?}: {kept} for {taken}");
+            assert!(kept <= taken * 5 / 4 + 3, "seed {seed}, {mkfs:?}: {kept} for {taken}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::shown;
 /// A longer line is cut.
 const MAX_LINE_BYTES: usize = 400;
 /// How Linux begins its last words.
-const PANIC: &[u8] = b"Kernel panic";
+const PANIC: &[u8] = b"Kernel panic - not syncing";
 /// The number of lines to keep for a message.
 const KEPT_LINES: usize = 6;
 
@@ -65,10 +65,10 @@ impl Console {
     }
 
     /// Whether it asks for a login: in a line that is whole, or in the last one if nothing has come since the last look.
-    /// A line that begins like a prompt comes in pieces, too.
+    /// A line that begins like a prompt comes in pieces, too. After a panic nothing asks for a login.
     pub(super) fn asks_for_login(&mut self) -> bool {
         let rests = self.looked_at.replace(self.taken) == Some(self.taken);
-        self.has_prompt || (rests && is_prompt(&self.line))
+        !self.panicked() && (self.has_prompt || (rests && is_prompt(&self.line)))
     }
 
     /// Whether Linux said that it stopped for good.
@@ -136,6 +136,7 @@ mod tests {
             "systemd-logind.service",
             "[   12.3] pam: no way for a login:",
             "error: cannot open login:\r\n",
+            "[    1.2] Kernel panic - not syncing: VFS\r\nlogin: ",
         ] {
             let mut console = of(no);
             assert_eq!([console.asks_for_login(), console.asks_for_login()], [false; 2], "{no:?}");

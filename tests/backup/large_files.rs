@@ -325,7 +325,10 @@ fn on_its_day_all_of_a_file_is_compared() {
     let (later, told) = nights.later(&first, Share { every_days: 7, parent_day: 20, today: 21 });
     let problems = told.problems();
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems.iter().all(|problem| problem.what.contains("the digest of its data is not the one in the index")), "{problems:?}");
+    assert!(
+        problems.iter().all(|problem| problem.what.contains("the digest of its data is not the one in the index")),
+        "{problems:?}"
+    );
     let counts = proof::manifest(&later).carried.unwrap().counts;
     assert!(counts.groups_reread >= 1 && counts.members >= 6, "the others are copied after that: {counts:?}");
 }

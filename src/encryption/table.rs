@@ -1,6 +1,6 @@
 //! The table of segments: a line of text for each, `OFFSET LENGTH SHA256`, in order and without gaps.
 
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -22,6 +22,9 @@ pub(crate) struct Segment {
     /// The SHA-256 of its bytes.
     pub(crate) sha256: [u8; 32],
 }
+
+/// Writes the table of a new archive.
+pub(crate) type NewTable = TableWriter<BufWriter<Box<dyn Write + Send>>>;
 
 /// Writes the table.
 pub(crate) struct TableWriter<W> {
@@ -65,6 +68,13 @@ impl<W: Write> TableWriter<W> {
     pub(crate) fn finish(mut self) -> io::Result<WrittenTable> {
         self.out.flush()?;
         Ok(WrittenTable { sha256: self.sha256.finalize().into(), bytes: self.bytes })
+    }
+}
+
+impl NewTable {
+    /// With a buffer in front of `out`.
+    pub(crate) fn buffered(out: Box<dyn Write + Send>) -> Self {
+        Self::new(BufWriter::with_capacity(64 << 10, out))
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::carried::{archive_reads, change, debugfs, manifest, newest, old_disk};
-use crate::storing::{Storing, by_kind};
+use crate::carried::{change, debugfs, manifest, newest, night_that_sends_one_part, old_disk};
+use crate::storing::Storing;
 use crate::testkit::guest::{quoted, sh};
 use crate::verbs::{ALL, Place, next_second};
 
@@ -133,21 +133,8 @@ fn a_later_encrypted_night_is_copied_in_the_store() {
     let image = old_disk(&place, 60);
     place.good(&["snapshot", &image]);
     for name in ["f31", "f3"] {
-        let before = newest(&place);
         change(&place, &image, name, MIB);
-        server.list_long_pages();
-        server.take_requests();
-        server.take_bytes();
-        let said = place.good(&["snapshot", &image]);
-        let (sent, copied) = server.take_bytes();
-        let requests = server.take_requests();
-        println!("{} requests, {sent} bytes sent, {copied} copied: {said}\n{:#?}", requests.len(), by_kind(&requests));
-        assert!(sent < 14 * MIB, "{sent} bytes sent");
-        assert!(copied > 45 * MIB, "{copied} bytes copied");
-        assert!(archive_reads(&requests).is_empty(), "{:#?}", archive_reads(&requests));
-        let facts = manifest(&place, &newest(&place));
-        assert_eq!(facts["carried"]["parent"], before.as_str(), "{facts:#}");
-        assert_eq!(facts["carried"]["on_server"]["copied_bytes"], copied);
+        night_that_sends_one_part(&server, &place, &image);
         assert_restores(&place, &image, name);
     }
     // Each segment can be found by its digest: one that is damaged in the store is named without a key.

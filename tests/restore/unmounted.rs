@@ -29,37 +29,53 @@ fn json_in(said: &str) -> serde_json::Value {
     serde_json::Deserializer::from_str(&said[start..]).into_iter().next().unwrap().unwrap()
 }
 
-/// Backs up a filesystem with a hard tree, restores it, and returns what the result says of who put the files there.
-fn there_and_back(mkfs: &str, kind: Filesystem) -> serde_json::Value {
+/// A filesystem, and what came back of its backup.
+struct Restored {
+    dir: tempfile::TempDir,
+    source: PathBuf,
+    archive: PathBuf,
+    image: PathBuf,
+    /// What the result says of who put the files there.
+    put_by: serde_json::Value,
+}
+
+/// Backs up what `fill` puts into a filesystem, restores it, and compares.
+fn there_and_back(mkfs: &str, fill: impl FnOnce(&Path)) -> Restored {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let source = dir.path().join("fs.img");
     sh(&format!("truncate -s 160M {0}; {mkfs} {0}", source.display()));
     let mounted = Mounted::with_options(&source, &dir.path().join("m"), "loop");
-    make_hard_tree(&mounted.point, kind);
-    make_many_entries(&mounted.point.join("many"), 5_000);
+    fill(&mounted.point);
     mounted.unmount();
-    let expected = tree_of(&source);
     let destination = dir.path().join("b");
     fs::create_dir(&destination).unwrap();
     let archive = snapshot_expecting(0, &source, &destination, &[]);
-    let restored = dir.path().join("restored.img");
-    let to = ["restore", archive.to_str().unwrap(), "--to-image", restored.to_str().unwrap(), "--json"];
-    let said = run_expecting(0, &to);
-    sh(&format!("e2fsck -f -n {}", restored.display()));
-    assert_equal_trees(&expected, &tree_of(&restored));
+    let image = dir.path().join("restored.img");
+    let to = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap(), "--json"];
+    let put_by = json_in(&run_expecting(0, &to))["report"]["put_by"]["disk"].clone();
+    sh(&format!("e2fsck -f -n {}", image.display()));
+    assert_equal_trees(&tree_of(&source), &tree_of(&image));
+    Restored { dir, source, archive, image, put_by }
+}
+
+/// There and back with a hard tree, in which the kernel goes on. Returns who put the files there.
+fn hard_tree(mkfs: &str, kind: Filesystem) -> serde_json::Value {
+    let restored = there_and_back(mkfs, |root| {
+        make_hard_tree(root, kind);
+        make_many_entries(&root.join("many"), 5_000);
+    });
     // volbak's own reader sees the same, too.
-    let again = snapshot_expecting(0, &restored, &destination, &["--full"]);
-    let differ = run_expecting(0, &["diff", archive.to_str().unwrap(), again.to_str().unwrap(), "--json"]);
+    let again = snapshot_expecting(0, &restored.image, &restored.dir.path().join("b"), &["--full"]);
+    let differ = run_expecting(0, &["diff", restored.archive.to_str().unwrap(), again.to_str().unwrap(), "--json"]);
     assert_eq!(json_in(&differ)["differences"], serde_json::json!([]), "{mkfs}: {differ}");
-    // The kernel goes on in it.
-    let mounted = Mounted::with_options(&restored, &dir.path().join("m"), "loop");
+    let mounted = Mounted::with_options(&restored.image, &restored.dir.path().join("m"), "loop");
     for number in 0..300 {
         fs::write(mounted.point.join(format!("many/new-{number}")), vec![1; 10_000]).unwrap();
         fs::remove_file(mounted.point.join(format!("many/entry-{:06}", number * 7))).unwrap();
     }
     mounted.unmount();
-    sh(&format!("e2fsck -f -n {}", restored.display()));
-    json_in(&said)["report"]["put_by"]["disk"].clone()
+    sh(&format!("e2fsck -f -n {}", restored.image.display()));
+    restored.put_by
 }
 
 #[test]
@@ -72,48 +88,34 @@ fn a_hard_tree_comes_back_without_a_mount() {
         ("mkfs.ext4 -q -b 1024", Filesystem::Vfat),
         ("mkfs.ext4 -q -b 2048", Filesystem::Vfat),
     ] {
-        assert_eq!(there_and_back(mkfs, kind)["by"], "volbak", "{mkfs}");
+        assert_eq!(hard_tree(mkfs, kind)["by"], "volbak", "{mkfs}");
     }
 }
 
 #[test]
 fn what_volbak_does_not_write_goes_through_the_kernel_and_is_named() {
-    let put_by = there_and_back("mkfs.ext4 -q -b 4096 -O inline_data", Filesystem::Ext4);
+    let put_by = hard_tree("mkfs.ext4 -q -b 4096 -O inline_data", Filesystem::Ext4);
     assert_eq!(put_by["by"], "kernel");
     assert!(put_by["why"].as_str().unwrap().contains("features"), "{put_by}");
 }
 
-/// Backs up what `fill` puts into a filesystem, restores it, and compares. Returns who put the files there.
-fn filled(mkfs: &str, fill: impl FnOnce(&Path)) -> serde_json::Value {
-    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-    let source = dir.path().join("fs.img");
-    sh(&format!("truncate -s 32M {0}; {mkfs} {0}", source.display()));
-    let mounted = Mounted::with_options(&source, &dir.path().join("m"), "loop");
-    fill(&mounted.point);
-    mounted.unmount();
+/// There and back, with the flags of inodes. Returns who put the files there.
+fn with_flags(mkfs: &str, fill: impl FnOnce(&Path)) -> serde_json::Value {
+    let restored = there_and_back(mkfs, fill);
     let flags = |image: &Path| {
-        let mounted = Mounted::with_options(image, &dir.path().join("m"), "loop,ro");
+        let mounted = Mounted::with_options(image, &restored.dir.path().join("m"), "loop,ro");
         let listed =
             sh(&format!("cd {}; lsattr -pRa . | grep -v lost+found | tr -d eI | sort", mounted.point.display()));
         mounted.unmount();
         listed
     };
-    let (expected, expected_flags) = (tree_of(&source), flags(&source));
-    let destination = dir.path().join("b");
-    fs::create_dir(&destination).unwrap();
-    let archive = snapshot_expecting(0, &source, &destination, &[]);
-    let restored = dir.path().join("restored.img");
-    let to = ["restore", archive.to_str().unwrap(), "--to-image", restored.to_str().unwrap(), "--json"];
-    let said = run_expecting(0, &to);
-    sh(&format!("e2fsck -f -n {}", restored.display()));
-    assert_equal_trees(&expected, &tree_of(&restored));
-    assert_eq!(expected_flags, flags(&restored));
-    json_in(&said)["report"]["put_by"]["disk"].clone()
+    assert_eq!(flags(&restored.source), flags(&restored.image));
+    restored.put_by
 }
 
 #[test]
 fn every_flag_that_the_kernel_sets_comes_back() {
-    let put_by = filled("mkfs.ext4 -q", |root| {
+    let put_by = with_flags("mkfs.ext4 -q", |root| {
         let mut held = String::new();
         for flag in "suciadASjtDTmxPCF".chars() {
             // What the kernel does not know for ext4 is left out.
@@ -133,7 +135,7 @@ fn every_flag_that_the_kernel_sets_comes_back() {
 #[test]
 fn a_filesystem_without_a_free_inode_comes_back_either_way() {
     for (mkfs, by) in [("mkfs.ext4 -q -N 64", "volbak"), ("mkfs.ext4 -q -N 64 -O inline_data", "kernel")] {
-        let put_by = filled(mkfs, |root| {
+        let put_by = with_flags(mkfs, |root| {
             let made = (0..1000).take_while(|number| fs::write(root.join(format!("f-{number}")), "x").is_ok()).count();
             assert!((20..200).contains(&made), "{made}");
             for number in 0..made {

@@ -33,16 +33,13 @@ impl From<DecodeError> for Faulty {
 /// Decompresses members and checks them.
 pub(super) struct MemberDecoder {
     decoder: Box<dyn Decode>,
-    /// The signature of its codec: that of the last member.
-    signature: &'static [u8],
-    /// A decrypted member of zeros.
+    /// The member in a segment.
     opened: Vec<u8>,
 }
 
 impl MemberDecoder {
     pub(super) fn new() -> io::Result<Self> {
-        let decoder = codec::WRITTEN.decoder()?;
-        Ok(Self { decoder, signature: codec::WRITTEN.signature(), opened: Vec::new() })
+        Ok(Self { decoder: codec::WRITTEN.decoder()?, opened: Vec::new() })
     }
 
     /// Checks that `bytes` are the member of this line, and fills `data` with its content; none for zeros. What is
@@ -54,28 +51,31 @@ impl MemberDecoder {
         }
         let Holds::Data(content) = member.holds else {
             data.clear();
-            let mut zeros = bytes;
-            if bytes.starts_with(GZIP_SIGNATURE) {
-                open(bytes, bytes.len() as u64, &mut self.opened).map_err(|why| Faulty(why.to_string()))?;
-                zeros = &self.opened;
-            }
-            let is_zeros = zeros == zero_member(member.volume_length);
+            let is_zeros = unsealed(bytes, &mut self.opened)? == zero_member(member.volume_length);
             return if is_zeros { Ok(()) } else { faulty("it is not the member of so many zeros") };
         };
-        let codec = codec::of_image_member(bytes);
-        if !codec.frame(bytes).is_some_and(|frame| frame.is(member.length, member.volume_length)) {
+        if !codec::of_image_member(bytes)
+            .frame(bytes)
+            .is_some_and(|frame| frame.is(member.length, member.volume_length))
+        {
             return faulty("the lengths in its header differ from those in the index");
         }
-        if codec.signature() != self.signature {
-            self.decoder = codec.decoder().map_err(|error| Faulty(error.to_string()))?;
-            self.signature = codec.signature();
-        }
-        self.decoder.decode(bytes, member.volume_length, data)?;
+        let Self { decoder, opened } = self;
+        decoder.decode(unsealed(bytes, opened)?, member.volume_length, data)?;
         if <[u8; 32]>::from(blake3::hash(data)) != content {
             return faulty("the digest of its content is not the one in the index");
         }
         Ok(())
     }
+}
+
+/// The member in a segment, decrypted into `opened`; bytes that are no segment are a member themselves.
+fn unsealed<'a>(bytes: &'a [u8], opened: &'a mut Vec<u8>) -> Result<&'a [u8], DecodeError> {
+    if !bytes.starts_with(GZIP_SIGNATURE) {
+        return Ok(bytes);
+    }
+    open(bytes, bytes.len() as u64, opened).map_err(DecodeError::Sealed)?;
+    Ok(opened)
 }
 
 /// Something that is wrong.

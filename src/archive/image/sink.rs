@@ -19,7 +19,7 @@ use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 use crate::archive::members::{ArchiveFile, Hashing, InOrder, KnownMembersOf, Outputs, WrittenMembers};
 use crate::encryption::Recipients;
 use crate::encryption::segment::GZIP_NAME;
-use crate::encryption::table::TableWriter;
+use crate::encryption::table::{NewTable, TableWriter};
 use crate::outside::BlockRead;
 
 /// A piece of the volume being read, compressed and written. Its buffers are reused.
@@ -88,7 +88,7 @@ pub(super) struct ImageSink {
     /// For whom members are encrypted.
     recipients: Option<Recipients>,
     /// The table of segments, if they are.
-    segments: Option<TableWriter<io::BufWriter<Box<dyn Write + Send>>>>,
+    segments: Option<NewTable>,
     index: io::BufWriter<Hashing>,
     line: Vec<u8>,
     totals: ImageTotals,
@@ -110,7 +110,7 @@ impl ImageSink {
         give_back: Sender<Job>,
         control: LevelControl,
     ) -> io::Result<Self> {
-        let segments = outputs.segments.map(|out| TableWriter::new(io::BufWriter::with_capacity(64 << 10, out)));
+        let segments = outputs.segments.map(NewTable::buffered);
         let mut index = io::BufWriter::with_capacity(256 << 10, Hashing::new(outputs.index));
         index.write_all(HEADER_LINE.as_bytes())?;
         Ok(Self {
@@ -211,9 +211,7 @@ impl InOrder for ImageSink {
         self.archive.write_members(member, &mut std::iter::once((member.len() as u64, job.digest)), from)?;
         let is_written = Instant::now();
         self.sha1.update(member);
-        if let Some(segments) = &mut self.segments {
-            segments.add(member)?;
-        }
+        self.add_segment(member)?;
         self.control.note_writing(is_written - began);
         self.control.note_busy(is_written.elapsed());
         self.add_line(job.member_len as u64, job.data_len as u64, job.digest, Holds::Data(job.content))?;

@@ -17,7 +17,7 @@ use super::recheck::CarriedMember;
 use crate::archive::codec::{Bounds, CodecRef};
 use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
-use crate::encryption::table::{KnownSegments, TableWriter};
+use crate::encryption::table::{KnownSegments, NewTable, TableWriter};
 use crate::outside::BlockRead;
 
 /// How many times longer than the padding the shared range must be.
@@ -32,7 +32,7 @@ pub(super) struct Sink {
     copied_on_server_bytes: u64,
     index: io::BufWriter<Hashing>,
     /// The table of segments, if the archive is encrypted.
-    segments: Option<TableWriter<io::BufWriter<Box<dyn Write + Send>>>>,
+    segments: Option<NewTable>,
     /// The segments of the previous archive, if the store copies from it.
     known_segments: Option<KnownSegments>,
     /// Buffered lines.
@@ -54,7 +54,7 @@ impl Sink {
         index.write_all(HEADER_LINE.as_bytes())?;
         let (totals, levels) = (Totals::default(), [0; HIGHEST_LEVEL as usize + 1]);
         let (archive, lines) = (outputs.archive, Vec::new());
-        let segments = outputs.segments.map(|out| TableWriter::new(io::BufWriter::with_capacity(64 << 10, out)));
+        let segments = outputs.segments.map(NewTable::buffered);
         Ok(Self {
             codec,
             archive,

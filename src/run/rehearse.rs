@@ -64,7 +64,8 @@ pub(crate) fn check(
         }
     };
     let told = Errors { inner: observer, findings: std::sync::Mutex::default() };
-    let into = RestoreOptions::into_new_filesystem(mounted.as_fd(), options.threads, options.cancel);
+    let name = "the filesystem of the test";
+    let into = RestoreOptions::into_new_filesystem(name, mounted.as_fd(), options.threads, options.cancel);
     let restored = restore(files, &into, &told);
     told.findings.into_inner().unwrap_or_default().into_iter().for_each(|finding| findings.add(finding));
     let mut attributes_whole = true;

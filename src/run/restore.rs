@@ -73,8 +73,9 @@ pub fn restore(
 
 /// The wanted files of an image, in a directory beside or in the target, which must have room for them in any case.
 fn take(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<ImageFiles, RestoreError> {
-    let parent = options.to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let scratch = if options.to.is_dir() { &options.to } else { parent };
+    let target = options.target();
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let scratch = if target.is_dir() { target } else { parent };
     let wanted = WantedFiles { paths: &options.paths, region: options.region.as_deref() };
     let taken = ImageFiles::take(files, wanted, scratch, (options.threads, &options.cancel), observer);
     taken.map_err(|error| RestoreError::ImageFiles(error.into()))
@@ -99,7 +100,7 @@ fn restore_from(
 ) -> Result<RestoreReport, RestoreError> {
     let begun = begin(files, options, part, base, observer)?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
-    let tree = Tree::open(&options.to).map_err(target_error)?;
+    let tree = Tree::open(options.target()).map_err(target_error)?;
     // The lock belongs to its own descriptor, which must outlive the tree.
     let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);
     let lock = lock.map_err(target_error)?;

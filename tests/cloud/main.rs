@@ -23,6 +23,8 @@ mod real;
 mod recover;
 #[cfg(feature = "openstack")]
 mod runbook;
+#[cfg(feature = "openstack")]
+mod secrets;
 mod server;
 #[path = "../testkit/mod.rs"]
 mod testkit;

@@ -94,11 +94,15 @@ impl Console {
     }
 }
 
+/// What messages have before `login:`, and no host is called.
+const MESSAGES: [&[u8]; 5] = [b"last", b"previous", b"failed", b"invalid", b"bad"];
+
 /// `agetty` writes `HOST login: ` and waits, others `login: `; other messages may follow on the same console. More words
 /// before it are those of a message.
 fn is_prompt(line: &[u8]) -> bool {
     let before = line.trim_ascii().strip_suffix(b"login:").map(<[u8]>::trim_ascii);
-    before.is_some_and(|before| !before.eq_ignore_ascii_case(b"last") && !before.contains(&b' '))
+    let is_message = |word: &[u8]| MESSAGES.iter().any(|message| word.eq_ignore_ascii_case(message));
+    before.is_some_and(|before| !is_message(before) && !before.contains(&b' '))
 }
 
 fn is_panic(line: &[u8]) -> bool {
@@ -131,6 +135,7 @@ mod tests {
             "",
             "Last login: Mon",
             "Last login:",
+            "Failed login:\r\n",
             "login: failed",
             "login:x",
             "systemd-logind.service",

@@ -1,7 +1,7 @@
 //! Options for restoring a backup into a directory.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::names::IdWish;
 use crate::outside::Cancel;
@@ -49,6 +49,8 @@ pub struct RestoreOptions {
     pub threads: usize,
     /// Cancels the operation.
     pub cancel: Cancel,
+    /// The path of the target, if `to` is only what messages call it.
+    opened: Option<PathBuf>,
 }
 
 impl RestoreOptions {
@@ -67,13 +69,25 @@ impl RestoreOptions {
             ids: IdWish::default(),
             threads: processors(),
             cancel: Cancel::default(),
+            opened: None,
         }
     }
 
-    /// Restores everything into the root of a new filesystem, including devices, the root's attributes and set-id
-    /// bits. What mkfs left there is replaced: ext4 has a lost+found.
-    pub(crate) fn into_new_filesystem(root: BorrowedFd<'_>, threads: usize, cancel: &Cancel) -> Self {
-        Self::into_unmounted(format!("/proc/self/fd/{}", root.as_raw_fd()), threads, cancel)
+    /// Restores everything into the root of a new filesystem, which messages call `name`: with devices, the root's
+    /// attributes and set-id bits. What mkfs left there is replaced: ext4 has a lost+found.
+    pub(crate) fn into_new_filesystem(
+        name: impl Into<PathBuf>,
+        root: BorrowedFd<'_>,
+        threads: usize,
+        cancel: &Cancel,
+    ) -> Self {
+        let opened = Some(format!("/proc/self/fd/{}", root.as_raw_fd()).into());
+        Self { opened, ..Self::into_unmounted(name, threads, cancel) }
+    }
+
+    /// The path of the target directory.
+    pub(super) fn target(&self) -> &Path {
+        self.opened.as_deref().unwrap_or(&self.to)
     }
 
     /// The same for a filesystem that is not mounted, which messages call `name`.

@@ -31,8 +31,10 @@ pub fn run<A: AsRef<OsStr>>(arguments: &[A]) -> Output {
 pub fn run_expecting<A: AsRef<OsStr>>(status: i32, arguments: &[A]) -> String {
     let output = run(arguments);
     let shown: Vec<_> = arguments.iter().map(|argument| argument.as_ref().to_string_lossy()).collect();
-    assert_eq!(output.status.code(), Some(status), "volbak {}\n{}", shown.join(" "), both_outputs(&output));
-    both_outputs(&output)
+    let said = both_outputs(&output);
+    assert_eq!(output.status.code(), Some(status), "volbak {}\n{said}", shown.join(" "));
+    assert!(!said.contains("/proc/self/"), "a descriptor has no name: volbak {}\n{said}", shown.join(" "));
+    said
 }
 
 /// `volbak snapshot SOURCE --to DEST` with more arguments, which is to end well; gives the newest archive.

@@ -202,7 +202,9 @@ impl Carried<'_> {
                 false
             }
         };
-        let options = RestoreOptions::into_new_filesystem(root.as_fd(), self.options.threads, &self.options.cancel);
+        let name = shown::path(region.as_bytes());
+        let (threads, cancel) = (self.options.threads, &self.options.cancel);
+        let options = RestoreOptions::into_new_filesystem(name, root.as_fd(), threads, cancel);
         let restored = match restore_part(self.files, &options, part, self.observer) {
             Ok(restored) => restored,
             Err(RestoreError::Stopped) => return Err(CarryOutError::Stopped),

@@ -32,9 +32,10 @@ removed; the backups there can be listed, verified and restored like any other."
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["backups", "all"])))]
 pub(crate) struct CopyArgs {
     /// VOLUME (its last backup), VOLUME@DATE, GROUP@DATE, or paths of archives; with --all, volumes [default: all]
-    #[arg(value_name = "BACKUP", required_unless_present = "all")]
+    #[arg(value_name = "BACKUP")]
     backups: Vec<String>,
     /// All backups of these volumes
     #[arg(long)]

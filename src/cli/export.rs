@@ -133,14 +133,15 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["to_device", "to_image"])))]
 pub(crate) struct ImportArgs {
     /// The image: qcow2 or raw
     file: PathBuf,
     /// Write the disk to this block device: /dev/…, or VG/LV
-    #[arg(long, value_name = "DEV", required_unless_present = "to_image")]
+    #[arg(long, value_name = "DEV")]
     to_device: Option<PathBuf>,
     /// Write the disk as this raw image
-    #[arg(long, value_name = "FILE", conflicts_with = "to_device")]
+    #[arg(long, value_name = "FILE")]
     to_image: Option<PathBuf>,
     /// Format of the image [default: by its first bytes]
     #[arg(long, value_enum, value_name = "FORMAT")]

@@ -172,6 +172,7 @@ pub(crate) struct AcceptArgs {
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["dry_run", "apply"])))]
 pub(crate) struct PruneArgs {
     /// Only these volumes, groups, or sets of a group [default: all]
     #[arg(value_name = "VOLUME|GROUP|GROUP@DATE")]
@@ -179,7 +180,7 @@ pub(crate) struct PruneArgs {
     #[command(flatten)]
     pub(crate) place: Where,
     /// Show what `volbak run` would remove; `volbak remove` removes single backups
-    #[arg(long, required_unless_present = "apply", conflicts_with = "apply")]
+    #[arg(long)]
     pub(crate) dry_run: bool,
     /// Remove what retention does not keep, from volumes that have a backup of the last two days. For a host whose
     /// credentials may delete, if those of the backup host may not

@@ -49,6 +49,7 @@ One partition, with its filesystem, into a logical volume or partition that exis
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["to", "to_device", "to_image", "to_volume"])))]
 pub(crate) struct RestoreArgs {
     /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, the path of an archive, or GROUP or GROUP@DATE (all
     /// volumes of a set, each in DIR/VOLUME)
@@ -56,7 +57,7 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     place: Where,
     /// The directory to restore into; created if it does not exist
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["to_device", "to_image", "to_volume"])]
+    #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     #[command(flatten)]
     disk: DiskArgs,

@@ -27,10 +27,10 @@ pub(crate) struct RemapArgs {
     #[arg(value_name = "DIR")]
     directory: PathBuf,
     /// Change the user number OLD to NEW; may be repeated
-    #[arg(long, value_name = "OLD:NEW")]
+    #[arg(long, alias = "map-uid", value_name = "OLD:NEW")]
     uid: Vec<Mapping>,
     /// Change the group number OLD to NEW; may be repeated
-    #[arg(long, value_name = "OLD:NEW")]
+    #[arg(long, alias = "map-gid", value_name = "OLD:NEW")]
     gid: Vec<Mapping>,
     /// Count what would be changed, and change nothing
     #[arg(long)]

@@ -34,10 +34,11 @@ Examples:
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["backups", "all", "sample", "older_than"])))]
 pub(crate) struct VerifyArgs {
     /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, paths of archives, or GROUP or GROUP@DATE (all volumes
     /// of a set)
-    #[arg(value_name = "BACKUP", required_unless_present_any = ["all", "sample", "older_than"])]
+    #[arg(value_name = "BACKUP")]
     backups: Vec<String>,
     #[command(flatten)]
     place: Where,

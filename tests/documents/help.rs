@@ -35,6 +35,23 @@ fn help_knows_verbs_and_topics() {
     );
 }
 
+/// One of several options that was not given: the message has all of them.
+#[test]
+fn what_is_missing_is_named_in_all_its_forms() {
+    for (verb, ways) in [
+        ("restore vol-1", "<--to <DIR>|--to-device <DEV>|--to-image <FILE>|--to-volume [<NAME|ID>]>"),
+        ("verify", "<BACKUP|--all|--sample <N>|--older-than <DAYS>>"),
+        ("copy", "<BACKUP|--all>"),
+        ("import disk.qcow2", "<--to-device <DEV>|--to-image <FILE>>"),
+        ("prune", "<--dry-run|--apply>"),
+        ("remap /srv", "--uid OLD:NEW or --gid OLD:NEW"),
+    ] {
+        let output = volbak().args(verb.split(' ')).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(ways), "{verb}: {said}");
+    }
+}
+
 #[test]
 fn the_version_says_what_the_program_is_made_of() {
     let output = volbak().args(["--version", "--verbose"]).output().unwrap();

@@ -199,13 +199,14 @@ fn restore_image(files: &Backup, options: &DeviceOptions, work: &mut Work) -> an
     progress.done();
     let done = done.with_context(stem)?;
     work.is_complete = true;
+    let class = if done.has_problems() { ExitClass::WithProblems } else { ExitClass::Well };
     let printed = if json {
         print_json(&with_volume(serde_json::json!({ "plan": text, "lost": lost, "report": done }), work))
     } else {
         let data = ByteLen(done.data_bytes);
         print(&format!("{name}: {data} of data written, read back and equal, in {} s\n", done.seconds))
     };
-    Ok(after_printing(printed, &format!("the restore to {name} is done"), ExitClass::Well))
+    Ok(after_printing(printed, &format!("the restore to {name} is done"), class))
 }
 
 #[cfg(test)]

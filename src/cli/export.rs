@@ -360,6 +360,7 @@ pub(crate) fn import(args: &ImportArgs, verbosity: Verbosity) -> anyhow::Result<
     let done = import::import(prepared, &options, &SystemCommands, &progress);
     progress.done();
     let done = done.with_context(|| args.file.display().to_string())?;
+    let class = if done.has_problems() { ExitClass::WithProblems } else { ExitClass::Well };
     let printed = if args.json {
         print_json(&done)
     } else {
@@ -369,5 +370,5 @@ pub(crate) fn import(args: &ImportArgs, verbosity: Verbosity) -> anyhow::Result<
             done.seconds
         ))
     };
-    Ok(after_printing(printed, &format!("the import to {name} is done"), ExitClass::Well))
+    Ok(after_printing(printed, &format!("the import to {name} is done"), class))
 }

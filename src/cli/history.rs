@@ -198,6 +198,8 @@ fn size_of(version: &Version) -> String {
         'f' | 's' | 'i' | 'h' => ByteLen(version.size).to_string(),
         'd' => "directory".to_owned(),
         'l' => "link".to_owned(),
+        'p' => "fifo".to_owned(),
+        '=' => "socket".to_owned(),
         _ => "device".to_owned(),
     }
 }

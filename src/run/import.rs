@@ -126,6 +126,15 @@ pub struct Imported {
     pub data_bytes: u64,
     /// How long it took.
     pub seconds: u64,
+    /// Warnings about the image, one line each: it was not closed properly, it is of a backup that is partial.
+    pub remarks: Vec<String>,
+}
+
+impl Imported {
+    /// Whether there were warnings.
+    pub fn has_problems(&self) -> bool {
+        !self.remarks.is_empty()
+    }
 }
 
 /// Looks at the image and at the target. Nothing is written.
@@ -278,5 +287,6 @@ pub(in crate::run) fn write_disk(
         disk_bytes: used[0].len,
         data_bytes,
         seconds: began.elapsed().as_secs(),
+        remarks: image.remarks,
     })
 }

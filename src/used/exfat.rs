@@ -1,4 +1,6 @@
-//! exFAT: the allocation bitmap, which the root directory names ("exFAT file system specification", Microsoft).
+//! exFAT: the allocation bitmap, which the root directory names, and of which all that the directories lead to must be used ("exFAT file system specification", Microsoft).
+
+mod directories;
 
 use super::bits::Clusters;
 use super::map::{RunSet, UsedMap, Whole};
@@ -8,10 +10,9 @@ use crate::units::ByteRange;
 
 const VOLUME_DIRTY: u16 = 0x2;
 const ENTRY_BYTES: usize = 32;
-/// `EntryType` of the bitmap, of the table of capital letters, and of what says where a file's content is.
+/// `EntryType` of the bitmap, and of the table of capital letters.
 const BITMAP: u8 = 0x81;
 const CAPITALS: u8 = 0x82;
-const STREAM: u8 = 0xC0;
 /// A root directory of more clusters than this is not gone through.
 const ROOT_CLUSTERS_MAX: u64 = 1 << 16;
 
@@ -31,13 +32,18 @@ impl Exfat<'_> {
                 return Err(Whole::in_doubt("a chain of its allocation table leads nowhere, or has no end"));
             }
             chain.push(cluster);
-            let mut next = [0; 4];
-            self.blocks.read_at(self.table_at + cluster * 4, &mut next)?;
-            cluster = u64::from(u32::from_le_bytes(next));
+            cluster = self.next(cluster)?;
             if cluster == 0xFFFF_FFFF {
                 return Ok(chain);
             }
         }
+    }
+
+    /// The cluster that the allocation table has behind this one.
+    fn next(&self, cluster: u64) -> Result<u64, Whole> {
+        let mut next = [0; 4];
+        self.blocks.read_at(self.table_at + cluster * 4, &mut next)?;
+        Ok(u32::from_le_bytes(next).into())
     }
 
     fn read(&self, cluster: u64) -> Result<Vec<u8>, Whole> {
@@ -88,11 +94,6 @@ pub(super) fn map(blocks: &dyn BlockRead, cancel: &Cancel) -> Result<UsedMap, Wh
                 BITMAP if bitmap.is_none() => bitmap = Some((first, bytes)),
                 BITMAP => return Err(Whole::no_map("it has two allocation bitmaps, of which no map is read")),
                 CAPITALS => must.push((first, 1)),
-                STREAM if first >= 2 => {
-                    // Without a chain its clusters follow each other.
-                    let is_run = entry[1] & 0x2 != 0;
-                    must.push((first, if is_run { bytes.div_ceil(clusters.bytes).max(1) } else { 1 }));
-                }
                 _ => {}
             }
         }
@@ -124,5 +125,6 @@ pub(super) fn map(blocks: &dyn BlockRead, cancel: &Cancel) -> Result<UsedMap, Wh
             return Err(Whole::in_doubt(format!("cluster {first} is in use and free in its allocation bitmap")));
         }
     }
+    directories::check(&exfat, word(96)?, &map, cancel)?;
     Ok(map)
 }

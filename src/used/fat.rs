@@ -1,4 +1,7 @@
-//! FAT12, FAT16 and FAT32: the file allocation tables. A cluster is free when all of them have it as free.
+//! FAT12, FAT16 and FAT32: the file allocation tables. A cluster is free when all of them have it as free. What a directory or
+//! a chain leads to must be used.
+
+mod directories;
 
 use super::bits::Clusters;
 use super::map::{MapBuilder, UsedMap, Whole};
@@ -114,6 +117,29 @@ impl Fat {
         }
     }
 
+    /// The entry of one cluster in the first table.
+    fn entry_of(&self, blocks: &dyn BlockRead, cluster: u64) -> Result<u64, Whole> {
+        let (at, odd) = (cluster * self.bits / 8, if self.bits == 12 { cluster % 2 } else { 0 });
+        let mut bytes = [0; 4];
+        // The table is longer than its last entry.
+        let len = if self.bits == 32 { 4 } else { 2 };
+        blocks.read_at(self.tables_at + at, &mut bytes[..len])?;
+        let both = u32::from_le_bytes(bytes);
+        Ok(match self.bits {
+            12 if odd == 1 => both >> 4,
+            12 => both & 0xFFF,
+            16 => both,
+            _ => both & 0x0FFF_FFFF,
+        }
+        .into())
+    }
+
+    /// The root directory of FAT12 and FAT16, which lies before the clusters.
+    fn fixed_root(&self) -> ByteRange {
+        let start = self.tables_at + self.tables * self.table_bytes;
+        ByteRange::new(start, self.clusters.first_byte.saturating_sub(start))
+    }
+
     fn range_of(&self, cluster: u64) -> ByteRange {
         self.clusters.range(cluster - 2, 1)
     }
@@ -159,6 +185,7 @@ pub(super) fn map(blocks: &dyn BlockRead, cancel: &Cancel) -> Result<UsedMap, Wh
         }
         Ok(())
     })?;
+    directories::check(&fat, blocks, &map, cancel)?;
     Ok(map)
 }
 

@@ -96,6 +96,64 @@ fn one_cluster_is_not_the_place_of_two() {
     assert!(matches!(Qcow2::open(Arc::new(bytes)), Err(Qcow2Error::Damaged { .. })));
 }
 
+/// Data do not lie in what the image needs itself: header, L1 table, L2 tables, refcounts.
+#[test]
+fn data_in_the_place_of_metadata_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RawDisk::mixed(directory.path(), 3_000_320, 16);
+    let path = directory.path().join("image");
+    let (raw, image) = (disk.path.to_str().unwrap(), path.to_str().unwrap());
+    run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", raw, image]);
+    let good = fs::read(&path).unwrap();
+    let word = |at: usize| u64::from_be_bytes(good[at..at + 8].try_into().unwrap());
+    let (l1, refcounts) = (word(40), word(48));
+    let l2 = word(l1 as usize) & 0x00ff_ffff_ffff_fe00;
+    let entry = (l2 as usize..).step_by(8).find(|at| word(*at) != 0).unwrap();
+    for (name, place) in
+        [("L1", l1), ("L2", l2), ("refcount table", refcounts), ("refcount block", word(refcounts as usize))]
+    {
+        let mut bad = good.clone();
+        bad[entry..entry + 8].copy_from_slice(&(place | 1 << 63).to_be_bytes());
+        assert!(matches!(Qcow2::open(Arc::new(bad)), Err(Qcow2Error::Damaged { .. })), "{name}");
+    }
+    // A refcount table that is nowhere is of no matter: it is not followed.
+    let mut bad = good.clone();
+    bad[48..56].copy_from_slice(&(1_u64 << 62).to_be_bytes());
+    assert_eq!(read_all(bad), read_all(good));
+}
+
+/// A copy that ended early is refused wherever it ends: `qemu-img` reads zeros for the end of a cluster that is missing, and finds
+/// nothing wrong. The end of the last cluster behind the end of the disk is nothing that is missing.
+#[test]
+fn an_image_that_was_cut_off_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RawDisk::mixed(directory.path(), 3_000_320, 14);
+    let path = directory.path().join("image");
+    let (raw, image) = (disk.path.to_str().unwrap(), path.to_str().unwrap());
+    for options in
+        [&["-S", "0"][..], &["-o", "compat=0.10"], &["-o", "cluster_size=4k"], &["-o", "cluster_size=2M"], &["-c"]]
+    {
+        run("qemu-img", &[&["convert", "-f", "raw", "-O", "qcow2"][..], options, &[raw, image]].concat());
+        let whole = fs::read(&path).unwrap();
+        let mut noise = Noise::new(15);
+        let cluster = 1 << u32::from_be_bytes(whole[20..24].try_into().unwrap());
+        let in_last = (0..40).map(|_| 1 + noise.below(cluster) as usize).collect::<Vec<_>>();
+        let anywhere = (0..40).map(|_| 1 + noise.below(whole.len() as u64 - 1) as usize);
+        for cut in in_last.into_iter().chain(anywhere) {
+            let content = Qcow2::open(Arc::new(whole[..whole.len() - cut].to_vec())).and_then(|read| {
+                let mut content = vec![1; read.len_bytes() as usize];
+                read.read_at(0, &mut content).map(|()| content).map_err(|source| Qcow2Error::Io { offset: 0, source })
+            });
+            assert!(
+                content.is_err() || content.is_ok_and(|content| content == disk.content()),
+                "{options:?}: {cut} bytes are missing, and nobody says so"
+            );
+        }
+    }
+    let message = Qcow2::open(Arc::new(fs::read(&path).unwrap()[..70_000].to_vec())).err().unwrap().to_string();
+    assert!(message.contains("cut off") && message.contains("copy it again"), "{message}");
+}
+
 /// What QEMU makes and is not read here is refused with a message that says what to do.
 #[test]
 fn images_that_need_more_than_is_read_are_refused() {

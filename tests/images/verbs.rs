@@ -191,3 +191,23 @@ fn an_import_makes_the_target_equal() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("backing file"));
     assert!(!Path::new(&of("b.img")).exists());
 }
+
+/// What is worth a warning is worth an exit status of 3, from an import as from an export.
+#[test]
+fn an_image_with_a_warning_ends_with_problems() {
+    let directory = tempfile::tempdir().unwrap();
+    let of = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    run("qemu-img", &["create", "-q", "-f", "qcow2", &of("a.qcow2"), "4M"]);
+    run("qemu-img", &["snapshot", "-c", "before", &of("a.qcow2")]);
+    // "Incompatible features", bit 0: it was not closed.
+    File::options().write(true).open(of("a.qcow2")).unwrap().write_all_at(&[1], 79).unwrap();
+    for args in [["import", "--to-image", "b.img"], ["export", "--to", "b.qcow2"]] {
+        let done = volbak(&[args[0], &of("a.qcow2"), args[1], &of(args[2]), "--json"]);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        assert!(said.contains("not closed properly") && said.contains("1 internal snapshots"), "{said}");
+    }
+    let again = volbak(&["import", &of("a.qcow2"), "--to-image", &of("b.img"), "--yes-erase=b.img", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(json["remarks"].as_array().unwrap().len(), 2, "{json}");
+}

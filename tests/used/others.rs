@@ -227,3 +227,109 @@ fn btrfs_is_whole_without_a_warning() {
     run("mkfs.btrfs", &["-q", text(&image)]);
     assert_whole(&map_of(&image), Severity::Notice, "btrfs");
 }
+
+/// A file of one cluster is read by its directory entry alone. Where all allocation tables have that cluster as free, they are in
+/// doubt, however deep the directory is.
+#[test]
+fn fat_that_has_the_start_of_a_file_as_free_is_whole() {
+    let work = Work::new();
+    fs::create_dir_all(work.path("a/b")).unwrap();
+    fs::write(work.path("a/b/small"), noise(3, 300)).unwrap();
+    fs::write(work.path("top"), noise(4, 300)).unwrap();
+    for (bits, len) in [(12, 15 << 20), (16, 60 << 20), (32, 90 << 20)] {
+        let image = work.stale_image("fat", len);
+        run("mkfs.fat", &["-F", &bits.to_string(), text(&image)]);
+        run("mcopy", &["-s", "-i", text(&image), text(&work.path("a")), "::/a"]);
+        run("mcopy", &["-i", text(&image), text(&work.path("top")), "::/top"]);
+        not_whole(map_of(&image));
+        let whole = fs::read(&image).unwrap();
+        let half = |at: usize| usize::from(u16::from_le_bytes(whole[at..at + 2].try_into().unwrap()));
+        let (sector, reserved, tables) = (half(11), half(14), usize::from(whole[16]));
+        let sectors = if bits == 32 { half(36) | half(38) << 16 } else { half(22) };
+        for name in ["::/top", "::/a", "::/a/b", "::/a/b/small"] {
+            let shown = run("mshowfat", &["-i", text(&image), name]);
+            let (_, cluster) = shown.rsplit_once('<').unwrap();
+            let cluster: usize = cluster.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+            let mut bytes = whole.clone();
+            for table in 0..tables {
+                let at = (reserved + table * sectors) * sector + cluster * bits / 8;
+                match (bits, cluster % 2) {
+                    (12, 0) => (bytes[at], bytes[at + 1]) = (0, bytes[at + 1] & 0xF0),
+                    (12, _) => (bytes[at], bytes[at + 1]) = (bytes[at] & 0x0F, 0),
+                    _ => bytes[at..at + bits / 8].fill(0),
+                }
+            }
+            fs::write(&image, &bytes).unwrap();
+            assert_whole(&map_of(&image), Severity::Warning, "is free in its allocation table");
+            // Only the second table lost it: what either has as used is used.
+            let at = reserved * sector;
+            bytes[at..at + sectors * sector].copy_from_slice(&whole[at..at + sectors * sector]);
+            fs::write(&image, &bytes).unwrap();
+            not_whole(map_of(&image));
+            fs::write(&image, &whole).unwrap();
+        }
+    }
+}
+
+/// The bitmap of an exFAT has no checksum: each cluster that a directory leads to must be used in it.
+#[test]
+fn exfat_that_has_a_cluster_of_a_file_as_free_is_whole() {
+    let work = Work::new();
+    let image = work.stale_image("exfat", 64 << 20);
+    run("mkfs.exfat", &["-c", "4096", text(&image)]);
+    let mut bytes = fs::read(&image).unwrap();
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let (table_at, heap, root) = (word(&bytes, 80) * 512, word(&bytes, 88) * 512, word(&bytes, 96));
+    let place = |cluster: usize| heap + (cluster - 2) * 4096;
+    let entries = || (place(root)..place(root) + 4096).step_by(32);
+    let bitmap_at = place(word(&bytes, entries().find(|at| bytes[*at] == 0x81).unwrap() + 20));
+    let end = entries().find(|at| bytes[*at] == 0).unwrap();
+    // A directory of two clusters that follow each other; in its second one a file of three that do, and one of two in a chain.
+    let entry = |kind: u8, with: &[(usize, u64, usize)]| {
+        let mut entry = [0_u8; 32];
+        entry[0] = kind;
+        for (at, value, len) in with {
+            entry[*at..at + len].copy_from_slice(&value.to_le_bytes()[..*len]);
+        }
+        entry
+    };
+    let of = |attributes: u64, flags: u64, first: u64, len: u64| {
+        [
+            entry(0x85, &[(1, 2, 1), (4, attributes, 2)]),
+            entry(0xC0, &[(1, flags, 1), (3, 1, 1), (8, len, 8), (20, first, 4), (24, len, 8)]),
+            entry(0xC1, &[(2, u64::from(b'n'), 2)]),
+        ]
+        .concat()
+    };
+    let (folder, run_of, chain) = (1000, 2000, 3000);
+    bytes[end..end + 96].copy_from_slice(&of(0x10, 3, folder, 8192));
+    let second = place(folder as usize + 1);
+    bytes[second - 4096..second + 4096].fill(0);
+    // Entries that were deleted fill the first one.
+    (second - 4096..second).step_by(32).for_each(|at| bytes[at] = 0x05);
+    bytes[second..second + 96].copy_from_slice(&of(0x20, 3, run_of, 10_000));
+    bytes[second + 96..second + 192].copy_from_slice(&of(0x20, 1, chain, 5000));
+    let links = [(chain as usize, 3500_u32), (3500, u32::MAX)];
+    for (cluster, next) in links {
+        bytes[table_at + cluster * 4..table_at + cluster * 4 + 4].copy_from_slice(&next.to_le_bytes());
+    }
+    let used = [1000, 1001, 2000, 2001, 2002, 3000, 3500];
+    for cluster in used {
+        bytes[bitmap_at + (cluster - 2) / 8] |= 1 << ((cluster - 2) % 8);
+    }
+    fs::write(&image, &bytes).unwrap();
+    let map = not_whole(map_of(&image));
+    for cluster in used {
+        assert!(map.covers(volbak::units::ByteRange::new(place(cluster) as u64, 4096)), "{cluster}");
+        let mut lost = bytes.clone();
+        lost[bitmap_at + (cluster - 2) / 8] &= !(1 << ((cluster - 2) % 8));
+        fs::write(&image, &lost).unwrap();
+        assert_whole(&map_of(&image), Severity::Warning, "is in use and free in its allocation bitmap");
+    }
+    // A directory that holds itself, and a chain that is a ring, have an end.
+    bytes[second..second + 96].copy_from_slice(&of(0x10, 3, folder, 8192));
+    bytes[table_at + 3500 * 4..table_at + 3500 * 4 + 4].copy_from_slice(&(chain as u32).to_le_bytes());
+    bytes[second + 96..second + 192].copy_from_slice(&of(0x10, 1, chain, u64::MAX / 2));
+    fs::write(&image, &bytes).unwrap();
+    assert_whole(&map_of(&image), Severity::Warning, "more clusters than it has");
+}

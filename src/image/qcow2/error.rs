@@ -25,6 +25,19 @@ pub enum Qcow2Error {
         /// What is wrong with it.
         what: String,
     },
+    /// Something of it lies behind the end of the file: a copy that ended early, or a damaged table.
+    #[error(
+        "{place} reaches to byte {end}, and the file has {file_bytes} bytes: it was cut off, or is damaged; copy it again, \
+         completely"
+    )]
+    CutOff {
+        /// The structure.
+        place: String,
+        /// Where it ends.
+        end: u64,
+        /// The length of the file.
+        file_bytes: u64,
+    },
     /// The file cannot be read.
     #[error("it cannot be read at byte {offset}")]
     Io {

@@ -20,6 +20,8 @@ pub(super) struct Header {
     /// As many as the disk needs.
     pub(super) l1_entries: u64,
     pub(super) l1_offset: u64,
+    pub(super) refcount_table_offset: u64,
+    pub(super) refcount_table_clusters: u32,
     pub(super) compression: Compression,
     pub(super) is_dirty: bool,
     pub(super) snapshots: u32,
@@ -114,12 +116,12 @@ impl Header {
             return Err(damaged(format!("the L1 table has {l1_size} entries, and the disk needs {l1_entries}")));
         }
         let l1_end = l1_offset.checked_add(l1_entries * 8);
-        if l1_entries > 0
-            && (!l1_offset.is_multiple_of(cluster.bytes())
-                || l1_offset == 0
-                || l1_end.is_none_or(|end| end > file_bytes))
-        {
-            return Err(damaged(format!("the L1 table is at byte {l1_offset}, and the file has {file_bytes}")));
+        if l1_entries > 0 && (!l1_offset.is_multiple_of(cluster.bytes()) || l1_offset == 0) {
+            return Err(damaged(format!("the L1 table is at byte {l1_offset}, which is no cluster")));
+        }
+        if l1_entries > 0 && l1_end.is_none_or(|end| end > file_bytes) {
+            let end = l1_end.unwrap_or(u64::MAX);
+            return Err(Qcow2Error::CutOff { place: "the L1 table".to_owned(), end, file_bytes });
         }
         Ok(Self {
             version,
@@ -127,6 +129,8 @@ impl Header {
             disk_bytes,
             l1_entries,
             l1_offset,
+            refcount_table_offset: fields.u64(48),
+            refcount_table_clusters: fields.u32(56),
             compression,
             is_dirty: incompatible & 1 != 0,
             snapshots: fields.u32(60),

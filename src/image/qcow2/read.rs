@@ -58,13 +58,7 @@ impl Qcow2 {
             Place::Zero => buf.fill(0),
             Place::Plain(offset) => {
                 let at = offset + guest % cluster_bytes;
-                // The file may end within its last cluster: the rest was never written.
-                let there = self.blocks.len_bytes().saturating_sub(at);
-                let now = usize::try_from(there).unwrap_or(buf.len()).min(buf.len());
-                buf[now..].fill(0);
-                if now > 0 {
-                    self.blocks.read_at(at, &mut buf[..now]).map_err(unreadable(at))?;
-                }
+                self.blocks.read_at(at, buf).map_err(unreadable(at))?;
             }
             Place::Compressed(offset, bytes) => {
                 let cluster = self.decompressed(guest / cluster_bytes, offset, bytes)?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::image::qcow2::error::{Qcow2Error, unreadable};
 use crate::image::qcow2::open::Header;
-use crate::image::qcow2::{COMPRESSED, OFFSET_MASK, ZERO};
+use crate::image::qcow2::{COMPRESSED, OFFSET_MASK, REFCOUNT_TABLE_BYTES_MAX, ZERO};
 use crate::outside::BlockRead;
 
 /// Tables that were read are kept up to this size together, and two at the least.
@@ -51,6 +51,7 @@ impl Tables {
         taken.take(0, 1, || "the header".to_owned())?;
         let l1_clusters = (header.l1_entries * 8).div_ceil(cluster_bytes);
         taken.take(header.l1_offset / cluster_bytes, l1_clusters, || "the L1 table".to_owned())?;
+        take_refcounts(&mut taken, blocks, &header)?;
         // All tables come before all data, so that it is a table that is at fault when data lie in it.
         for (number, entry) in (0_u64..).zip(&tables.l1) {
             let Some(offset) = tables.l2_offset(number, *entry, blocks.len_bytes())? else { continue };
@@ -81,31 +82,34 @@ impl Tables {
 
     fn l2_offset(&self, number: u64, entry: u64, file_bytes: u64) -> Result<Option<u64>, Qcow2Error> {
         let offset = entry & OFFSET_MASK;
-        let is_in_file = offset.checked_add(self.header.cluster.bytes()).is_some_and(|end| end <= file_bytes);
         if offset == 0 && entry & L1_MEANING == entry {
             return Ok(None);
         }
-        if entry & !L1_MEANING != 0 || !offset.is_multiple_of(self.header.cluster.bytes()) || !is_in_file {
-            let what = format!("it is {entry:#x}, which is no place of a table in a file of {file_bytes} bytes");
+        let cluster_bytes = self.header.cluster.bytes();
+        if entry & !L1_MEANING != 0 || !offset.is_multiple_of(cluster_bytes) {
+            let what = format!("it is {entry:#x}, which is no place of a table");
             return Err(Qcow2Error::damaged(format!("L1 entry {number}"), what));
         }
+        in_file(offset, cluster_bytes, file_bytes, || format!("the L2 table of L1 entry {number}"))?;
         Ok(Some(offset))
     }
 
     /// Where the cluster is that `entry`, that of the disk's byte `guest`, tells.
     fn place(&self, entry: u64, guest: u64, file_bytes: u64) -> Result<Place, Qcow2Error> {
         let damaged = || {
-            let what = format!("it is {entry:#x}, which is no place of a cluster in a file of {file_bytes} bytes");
+            let what = format!("it is {entry:#x}, which is no place of a cluster");
             Err(Qcow2Error::damaged(format!("the L2 entry of the disk's byte {guest}"), what))
         };
+        let name = || format!("the cluster of the disk's byte {guest}");
         if entry & COMPRESSED != 0 {
             let shift = 62 - (self.header.cluster.bits() - 8);
             let offset = entry & ((1 << shift) - 1);
             let further = (entry & (COMPRESSED - 1)) >> shift;
             let bytes = (further + 1) * 512 - offset % 512;
-            if entry >> 63 != 0 || offset == 0 || offset >= file_bytes {
+            if entry >> 63 != 0 || offset == 0 {
                 return damaged();
             }
+            in_file(offset, 1, file_bytes, name)?;
             // The last one may end before its last sector does.
             return Ok(Place::Compressed(offset, bytes.min(file_bytes - offset)));
         }
@@ -117,8 +121,12 @@ impl Tables {
         if entry & zero != 0 || offset == 0 {
             return Ok(Place::Zero);
         }
-        // The file may end within its last cluster, at the end of the disk.
-        if offset >= file_bytes { damaged() } else { Ok(Place::Plain(offset)) }
+        // The file may end within its last cluster, where the disk ends. QEMU reads zeros in place of anything else that is
+        // missing, and `qemu-img check` finds nothing wrong with it.
+        let begins = guest - guest % self.header.cluster.bytes();
+        let of_disk = self.header.disk_bytes.saturating_sub(begins).clamp(1, self.header.cluster.bytes());
+        in_file(offset, of_disk, file_bytes, name)?;
+        Ok(Place::Plain(offset))
     }
 
     /// Where the cluster is that holds byte `guest` of the disk, which has one.
@@ -176,6 +184,12 @@ impl Tables {
     }
 }
 
+/// Fails if the file ends before `len` bytes from `offset` on do, which `name` says what they are.
+fn in_file(offset: u64, len: u64, file_bytes: u64, name: impl Fn() -> String) -> Result<(), Qcow2Error> {
+    let end = offset.saturating_add(len);
+    if end <= file_bytes { Ok(()) } else { Err(Qcow2Error::CutOff { place: name(), end, file_bytes }) }
+}
+
 fn read_entries(blocks: &dyn BlockRead, offset: u64, count: u64) -> Result<Vec<u64>, Qcow2Error> {
     let mut entries = Vec::with_capacity(index(count));
     let mut buffer = vec![0; index(count * 8).min(64 << 10)];
@@ -187,6 +201,27 @@ fn read_entries(blocks: &dyn BlockRead, offset: u64, count: u64) -> Result<Vec<u
         at += now as u64;
     }
     Ok(entries)
+}
+
+/// Takes the clusters of the refcounts: they are not followed, and data that lie in them were overwritten by QEMU, or overwrite
+/// them. What lies outside of the file overlaps nothing.
+fn take_refcounts(taken: &mut Taken, blocks: &dyn BlockRead, header: &Header) -> Result<(), Qcow2Error> {
+    let (cluster_bytes, file_bytes) = (header.cluster.bytes(), blocks.len_bytes());
+    let (offset, clusters) = (header.refcount_table_offset, u64::from(header.refcount_table_clusters));
+    let bytes = clusters * cluster_bytes;
+    let is_in_file = |offset: u64, bytes: u64| {
+        offset.is_multiple_of(cluster_bytes) && offset.checked_add(bytes).is_some_and(|end| end <= file_bytes)
+    };
+    if bytes == 0 || bytes > REFCOUNT_TABLE_BYTES_MAX || !is_in_file(offset, bytes) {
+        return Ok(());
+    }
+    taken.take(offset / cluster_bytes, clusters, || "the refcount table".to_owned())?;
+    for (number, entry) in (0_u64..).zip(read_entries(blocks, offset, bytes / 8)?) {
+        if entry != 0 && is_in_file(entry, cluster_bytes) {
+            taken.take(entry / cluster_bytes, 1, || format!("refcount block {number}, at byte {entry}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Which clusters of the file something points to.

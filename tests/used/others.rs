@@ -303,13 +303,13 @@ fn exfat_that_has_a_cluster_of_a_file_as_free_is_whole() {
     };
     let (folder, run_of, chain) = (1000, 2000, 3000);
     bytes[end..end + 96].copy_from_slice(&of(0x10, 3, folder, 8192));
-    let second = place(folder as usize + 1);
+    let second = place(1001);
     bytes[second - 4096..second + 4096].fill(0);
     // Entries that were deleted fill the first one.
     (second - 4096..second).step_by(32).for_each(|at| bytes[at] = 0x05);
     bytes[second..second + 96].copy_from_slice(&of(0x20, 3, run_of, 10_000));
     bytes[second + 96..second + 192].copy_from_slice(&of(0x20, 1, chain, 5000));
-    let links = [(chain as usize, 3500_u32), (3500, u32::MAX)];
+    let links = [(3000, 3500_u32), (3500, u32::MAX)];
     for (cluster, next) in links {
         bytes[table_at + cluster * 4..table_at + cluster * 4 + 4].copy_from_slice(&next.to_le_bytes());
     }
@@ -328,7 +328,7 @@ fn exfat_that_has_a_cluster_of_a_file_as_free_is_whole() {
     }
     // A directory that holds itself, and a chain that is a ring, have an end.
     bytes[second..second + 96].copy_from_slice(&of(0x10, 3, folder, 8192));
-    bytes[table_at + 3500 * 4..table_at + 3500 * 4 + 4].copy_from_slice(&(chain as u32).to_le_bytes());
+    bytes[table_at + 3500 * 4..table_at + 3500 * 4 + 4].copy_from_slice(&3000_u32.to_le_bytes());
     bytes[second + 96..second + 192].copy_from_slice(&of(0x10, 1, chain, u64::MAX / 2));
     fs::write(&image, &bytes).unwrap();
     assert_whole(&map_of(&image), Severity::Warning, "more clusters than it has");

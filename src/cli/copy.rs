@@ -118,13 +118,15 @@ pub(crate) fn copy_backups(args: &CopyArgs, verbosity: Verbosity) -> anyhow::Res
     let cancel = cancel()?;
     let to = args.target()?;
     let chosen = args.chosen()?;
-    let config_rate = || args.place.place().ok().and_then(|place| place.config).and_then(|it| it.read_rate_limit);
+    let config = args.place.place().ok().and_then(|place| place.config);
+    let config_rate = config.as_ref().and_then(|config| config.read_rate_limit);
     let mut options = CopyOptions::default();
     options.include_bad = args.include_bad;
     options.dry_run = args.dry_run;
     let progress = Arc::new(Progress::new(verbosity));
-    let observer = throttled(progress.clone(), args.read_rate.or_else(config_rate), &cancel);
-    let world = CopyWorld { observer: &*observer, clock: &SystemClock, cancel: &cancel };
+    let observer = throttled(progress.clone(), args.read_rate.or(config_rate), &cancel);
+    let encryption = config.as_ref().and_then(|config| config.archive.encryption.as_ref());
+    let world = CopyWorld { observer: &*observer, clock: &SystemClock, cancel: &cancel, encryption };
     let done = copy(chosen, &to, options, world);
     progress.done();
     let report = match done {

@@ -7,14 +7,18 @@ mod apart;
 mod candidate;
 mod decide;
 mod error;
+mod failure;
 mod members;
 mod named;
 mod outcome;
+mod segments;
+mod signed;
 mod transfer;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::encryption::EncryptionOptions;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::{Cancel, Clock};
@@ -32,7 +36,8 @@ pub use outcome::{CopyOutcome, CopyReport, OneCopy};
 use apart::check_apart;
 use candidate::State;
 use decide::{Decision, decide};
-use transfer::{Transfer, TransferError};
+use failure::TransferError;
+use transfer::Transfer;
 
 /// Options of a copy.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +60,8 @@ pub struct CopyWorld<'a> {
     pub clock: &'a dyn Clock,
     /// Stops between two pieces; what is copied stays for the next copy.
     pub cancel: &'a Cancel,
+    /// The keys of this host: a copy of an encrypted backup that has a name of its own is signed again.
+    pub encryption: Option<&'a EncryptionOptions>,
 }
 
 /// Copies these backups to `to`, whose lock is held meanwhile. Backups that fail are in the report, with the reason.
@@ -179,6 +186,7 @@ impl Work<'_> {
             manifest,
             is_bad: *is_bad,
             to: self.to,
+            encryption: self.world.encryption,
             observer,
             cancel: self.world.cancel,
         };

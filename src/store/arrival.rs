@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::api::{Folder, StoreFile};
 use super::error::StoreError;
-use super::names::{MANIFEST, SUFFIXES, files_before_manifest};
+use super::names::{MANIFEST, SIGNATURE, SUFFIXES, files_before_manifest};
 use super::publication::Publication;
 use super::remains::is_published;
 use crate::archive::kind::ArchiveKind;
+use crate::encryption::Signer;
 use crate::outside::BlockRead;
 
 /// The files of one backup on their way into a volume's folder. Requires the destination's lock.
@@ -101,8 +102,14 @@ impl Arrival {
         self.volume.discard(&self.name(suffix))
     }
 
-    /// Publishes the backup. Its other files are staged and settled.
-    pub(crate) fn publish(self, manifest: &[u8], has_checksum: bool) -> Result<(), StoreError> {
+    /// Publishes the backup. Its other files are staged and settled, except for a signature by `signer`.
+    pub(crate) fn publish(
+        self,
+        manifest: &[u8],
+        has_checksum: bool,
+        signer: Option<&Signer>,
+    ) -> Result<(), StoreError> {
+        let signature = signer.map(|signer| self.sign(manifest, signer).map(|file| (file, signer))).transpose()?;
         let file = self.create(MANIFEST)?;
         file.write_all(manifest)?;
         file.settle(manifest.len() as u64)?;
@@ -113,10 +120,19 @@ impl Arrival {
             has_checksum,
             manifest: &*file,
             manifest_bytes: manifest,
-            // A copy is not signed again.
-            signature: None,
+            // A copy that has the name of its source has its signature, too.
+            signature: signature.as_ref().map(|(file, signer)| (&**file, *signer)),
         };
         publication.publish().map(drop)
+    }
+
+    /// Stages a signature of these bytes.
+    fn sign(&self, manifest: &[u8], signer: &Signer) -> Result<Box<dyn StoreFile>, StoreError> {
+        let signature = signer.sign(manifest).map_err(StoreError::io("signing the manifest in", self.path()))?;
+        let file = self.create(SIGNATURE)?;
+        file.write_all(signature.as_bytes())?;
+        file.settle(signature.len() as u64)?;
+        Ok(file)
     }
 
     /// Discards all staged files. The manifest goes last: it identifies the others.

@@ -2,9 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use crate::testkit::tls::server_config;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub(crate) struct Asked {
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
+    /// The same, as it came.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Asked {
@@ -49,16 +54,36 @@ pub(crate) struct Server {
 impl Server {
     /// `answer` gets each request and the server's own address.
     pub(crate) fn start(answer: impl Fn(&Asked, &str) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(None, answer)
+    }
+
+    /// The same as `https://localhost:PORT`, with this certificate.
+    #[allow(dead_code, reason = "for tests/objects")]
+    pub(crate) fn start_tls(
+        certificate: &Path,
+        answer: impl Fn(&Asked, &str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(certificate), answer)
+    }
+
+    fn start_with(certificate: Option<&Path>, answer: impl Fn(&Asked, &str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let tls = certificate.map(server_config);
+        let url = url_of(&listener, tls.is_some());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (answer, all, base) = (Arc::new(answer), Arc::clone(&asked), url.clone());
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (answer, all, base) = (Arc::clone(&answer), Arc::clone(&all), base.clone());
+                let tls = tls.clone();
                 thread::spawn(move || {
+                    let stream = stream.unwrap();
+                    let _ = stream.set_nodelay(true);
                     // A client that goes away is an everyday matter here.
-                    let _ = serve(stream.unwrap(), &*answer, &all, &base);
+                    let _ = match tls {
+                        None => serve(stream, &*answer, &all, &base),
+                        Some(tls) => serve(over_tls(stream, tls), &*answer, &all, &base),
+                    };
                 });
             }
         });
@@ -71,14 +96,27 @@ impl Server {
     }
 }
 
-fn serve(
-    mut stream: TcpStream,
+/// The address of a server: a certificate names `localhost`.
+pub(crate) fn url_of(listener: &TcpListener, is_tls: bool) -> String {
+    let address = listener.local_addr().unwrap();
+    if is_tls { format!("https://localhost:{}", address.port()) } else { format!("http://{address}") }
+}
+
+/// A connection of a TLS server.
+pub(crate) fn over_tls(
+    stream: TcpStream,
+    tls: Arc<rustls::ServerConfig>,
+) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
+    rustls::StreamOwned::new(rustls::ServerConnection::new(tls).unwrap(), stream)
+}
+
+fn serve<S: Read + Write>(
+    stream: S,
     answer: &(dyn Fn(&Asked, &str) -> Reply + Send + Sync),
     all: &Mutex<Vec<Asked>>,
     base: &str,
 ) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -97,16 +135,18 @@ fn serve(
             let (name, value) = line.split_once(':').unwrap();
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut asked = Asked { method, path, headers, body: String::new() };
+        let mut asked = Asked { method, path, headers, body: String::new(), bytes: Vec::new() };
         let len = asked.header("content-length").map_or(0, |len| len.parse().unwrap());
         let mut body = vec![0; len];
         reader.read_exact(&mut body)?;
         asked.body = String::from_utf8_lossy(&body).into_owned();
+        asked.bytes = body;
         all.lock().unwrap().push(asked.clone());
+        let stream = reader.get_mut();
         match answer(&asked, base) {
-            Reply::Json(status, body) => send(&mut stream, status, &[], &body)?,
-            Reply::With(status, lines, body) => send(&mut stream, status, &lines, &body)?,
-            Reply::Raw(bytes) => return stream.write_all(&bytes),
+            Reply::Json(status, body) => send(stream, status, &[], &body)?,
+            Reply::With(status, lines, body) => send(stream, status, &lines, &body)?,
+            Reply::Raw(bytes) => return stream.write_all(&bytes).and_then(|()| stream.flush()),
             Reply::Drip(bytes, pause) => {
                 write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
                 for byte in bytes {
@@ -130,14 +170,15 @@ fn serve(
     }
 }
 
-fn send(stream: &mut TcpStream, status: u16, lines: &[String], body: &str) -> std::io::Result<()> {
+fn send(stream: &mut impl Write, status: u16, lines: &[String], body: &str) -> std::io::Result<()> {
     let mut lines = lines.join("\r\n");
     lines.push_str(if lines.is_empty() { "" } else { "\r\n" });
     let head = format!(
         "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\nContent-Type: application/json\r\n{lines}\r\n",
         body.len()
     );
-    stream.write_all(format!("{head}{body}").as_bytes())
+    stream.write_all(format!("{head}{body}").as_bytes())?;
+    stream.flush()
 }
 
 /// Keystone's answer to a log-in: the services lie under `base`.

@@ -11,18 +11,19 @@ use serde_json::Value;
 use volbak::objects::{Limits, ObjectAddress, ObjectClient};
 
 use crate::storing::Storing;
+use crate::testkit::stand_in::Did;
 use crate::testkit::wait::wait_until;
 use crate::verbs::{Place, disk};
 
 /// A place whose backups are in `host-1`, and one that sees the copies in `second`, with the config of the first.
-struct Pair {
-    place: Place,
-    second: Place,
+pub(crate) struct Pair {
+    pub(crate) place: Place,
+    pub(crate) second: Place,
     to: String,
 }
 
 impl Pair {
-    fn new(place: Place, more: &str) -> Self {
+    pub(crate) fn new(place: Place, more: &str) -> Self {
         place.configure(more);
         let address = place.client.address();
         let to = format!("{}{}/second", address.scheme.text(), address.bucket);
@@ -37,18 +38,23 @@ impl Pair {
     }
 
     /// Copies everything from there; the JSON report.
-    fn copy(&self, from: &str) -> Value {
-        let said = self.place.good(&["copy", "--all", "--from", from, "--to", &self.to, "--json"]);
-        serde_json::from_str(&said).unwrap()
+    pub(crate) fn copy(&self, from: &str) -> Value {
+        let did = self.try_to_copy(from);
+        assert_eq!(did.status, 0, "{did:?}");
+        serde_json::from_str(&did.stdout).unwrap()
     }
 
-    fn outcomes(report: &Value) -> Vec<&str> {
+    pub(crate) fn try_to_copy(&self, from: &str) -> Did {
+        self.place.verb(&["copy", "--all", "--from", from, "--to", &self.to, "--json"])
+    }
+
+    pub(crate) fn outcomes(report: &Value) -> Vec<&str> {
         report["backups"].as_array().unwrap().iter().map(|one| one["outcome"].as_str().unwrap()).collect()
     }
 }
 
 /// Two backups in a directory.
-fn directory(place: &Place) -> (PathBuf, String) {
+pub(crate) fn directory(place: &Place) -> (PathBuf, String) {
     let image = disk(&place.host, "vol", 9);
     let from = place.host.at("local");
     fs::create_dir(&from).unwrap();

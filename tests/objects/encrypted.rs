@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::carried::{change, debugfs, manifest, newest, night_that_sends_one_part, old_disk};
+use crate::copies::{Pair, directory};
 use crate::storing::Storing;
 use crate::testkit::guest::{quoted, sh};
 use crate::verbs::{ALL, Place, next_second};
@@ -202,4 +203,108 @@ fn a_later_encrypted_night_is_copied_in_a_real_store() {
         assert!(sent < 14 << 20, "{sent} sent: {facts:#}");
         assert_restores(&place, &image, name);
     }
+}
+
+/// An encrypted directory, and a store without copies of it.
+fn copied_from_a_directory(place: Place) {
+    let recipients = make_keys(&place);
+    let pair = Pair::new(place, "");
+    let (place, second) = (&pair.place, &pair.second);
+    encrypt(place, &recipients);
+    let (from, text) = directory(place);
+    let failed = |says: &str| {
+        let did = pair.try_to_copy(&text);
+        let report: Value = serde_json::from_str(&did.stdout).unwrap();
+        assert_eq!((did.status, Pair::outcomes(&report)), (1, vec!["failed", "failed"]), "{did:?}");
+        assert!(did.stderr.contains(says), "{did:?}");
+        assert_eq!(second.whole_backups("vol").len(), 0);
+        assert!(second.names("vol").is_empty(), "{:?}", second.names("vol"));
+    };
+    // A host that signs nothing, and one whose key is gone.
+    place.configure("");
+    failed("Set `signing_key` and `recipients` in [encryption]");
+    encrypt(place, &recipients);
+    let key = place.host.at("signing");
+    fs::rename(&key, place.host.at("away")).unwrap();
+    failed("the signing key of this host cannot be used");
+    // A key that did not sign them.
+    sh(&format!("ssh-keygen -q -t ed25519 -N '' -f {}", quoted(&key)));
+    failed("which is not a trusted signer");
+    let signer = fs::read_to_string(place.host.at("signing.pub")).unwrap();
+    fs::rename(place.host.at("away"), &key).unwrap();
+    fs::rename(place.host.at("signing.pub"), place.host.at("other.pub")).unwrap();
+
+    assert_eq!(Pair::outcomes(&pair.copy(&text)), ["copied", "copied"]);
+    assert_eq!(Pair::outcomes(&pair.copy(&text)), ["present", "present"]);
+    let names = second.names("vol");
+    for suffix in [".tar.gz.age", ".index.age", ".segments", ".checksum", ".manifest.sig", ".manifest.json"] {
+        assert_eq!(names.iter().filter(|name| name.ends_with(suffix)).count(), 2, "{names:?}");
+    }
+    encrypt(second, &recipients);
+    for name in ["signing", "two"] {
+        fs::copy(place.host.at(name), second.host.at(name)).unwrap();
+    }
+    let identity = second.host.at("two");
+    let with_key = |arguments: &[&str]| second.good(&[arguments, &["--identity", identity.to_str().unwrap()]].concat());
+    second.good(&["verify", "--all"]);
+    with_key(&["verify", "--all", "--level", "restore-test"]);
+    assert_eq!(with_key(&["cat", "vol:hostname"]), "vol\n");
+    // Other hosts see who signed the copy, and do not trust the key that did not.
+    fs::write(second.host.at("other.pub"), signer).unwrap();
+    fs::remove_file(second.host.at("signing")).unwrap();
+    let other = second.host.at("other.pub");
+    let did = second.verb(&["verify", "--all", "--no-record", "--signer", other.to_str().unwrap()]);
+    assert!(did.status == 1 && did.stderr.contains("is not a trusted signer"), "{did:?}");
+
+    // Back to a directory, signature and all: the first one has them, a new one gets what the store has.
+    let outcomes = |to: &Path| {
+        let said = second.good(&["copy", "--all", "--to", to.to_str().unwrap(), "--json"]);
+        let report: Value = serde_json::from_str(&said).unwrap();
+        Pair::outcomes(&report).join(" ")
+    };
+    assert_eq!(outcomes(&from), "present present");
+    let back = place.host.at("back");
+    fs::create_dir(&back).unwrap();
+    assert_eq!(outcomes(&back), "copied copied");
+    place.good(&["verify", "--all", "--destination", back.to_str().unwrap()]);
+}
+
+#[test]
+fn an_encrypted_directory_is_copied_to_a_store_once() {
+    let server = Storing::start();
+    copied_from_a_directory(Place::in_process(&server, ""));
+}
+
+#[test]
+#[ignore = "needs a store of scripts/objects"]
+fn an_encrypted_directory_is_copied_to_a_real_store_once() {
+    copied_from_a_directory(Place::real("sealed-copies", ""));
+}
+
+#[test]
+fn an_archive_whose_sha1_is_not_known_is_copied_without_a_key() {
+    let (server, place, _) = encrypting();
+    let image = old_disk(&place, 20);
+    place.good(&["snapshot", &image]);
+    change(&place, &image, "f3", MIB);
+    place.good(&["snapshot", &image]);
+    let stem = newest(&place);
+    assert_eq!(manifest(&place, &stem)["digests"]["archive_sha1"], "");
+    let copied = |name: &str| {
+        let to = place.host.at(name);
+        fs::create_dir(&to).unwrap();
+        let did = place.verb(&["copy", "--all", "--to", to.to_str().unwrap()]);
+        (did, to)
+    };
+    let (did, to) = copied("whole");
+    assert_eq!(did.status, 0, "{did:?}");
+    place.good(&["verify", "--all", "--destination", to.to_str().unwrap()]);
+    // A segment that is not the one in the table.
+    let key = place.client.address().key(&format!("vol/{stem}.tar.gz.age"));
+    let mut bytes = server.get(&key);
+    bytes[9 * MIB] ^= 1;
+    server.put(&key, &bytes);
+    let (did, to) = copied("damaged");
+    assert!(did.status == 1 && did.stderr.contains("its table of segments is different"), "{did:?}");
+    assert!(!to.join("vol").join(format!("{stem}.manifest.json")).exists());
 }

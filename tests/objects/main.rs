@@ -12,6 +12,8 @@ mod copies;
 #[cfg(feature = "encryption")]
 mod encrypted;
 mod few_requests;
+#[cfg(feature = "swift")]
+mod keystone;
 mod locked;
 // The suite of every store.
 #[path = "../backup/publishing/contract.rs"]
@@ -20,6 +22,7 @@ mod contract;
 #[allow(dead_code, reason = "power cuts are for tests/backup")]
 mod memory;
 mod overwritten;
+mod private;
 mod real;
 mod requirements;
 // It answers as a test says.

@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use md5::Digest;
+
+use crate::server::{over_tls, url_of};
+use crate::testkit::tls::server_config;
 
 /// A part that is not the last has so much, as in the S3 API.
 const LEAST_PART: usize = 5 << 20;
@@ -89,15 +93,30 @@ struct Answer {
 
 impl Storing {
     pub(crate) fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same as `https://localhost:PORT`, with this certificate.
+    pub(crate) fn start_tls(certificate: &Path) -> Self {
+        Self::start_with(Some(certificate))
+    }
+
+    fn start_with(certificate: Option<&Path>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let tls = certificate.map(server_config);
+        let url = url_of(&listener, tls.is_some());
         let state: Arc<Mutex<State>> = Arc::default();
         let of_server = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let state = Arc::clone(&of_server);
+                let (state, tls) = (Arc::clone(&of_server), tls.clone());
+                let stream = stream.unwrap();
+                let _ = stream.set_nodelay(true);
                 // A client that goes away is an everyday matter here.
-                thread::spawn(move || serve(stream.unwrap(), &state).ok());
+                thread::spawn(move || match tls {
+                    None => serve(stream, &state).ok(),
+                    Some(tls) => serve(over_tls(stream, tls), &state).ok(),
+                });
             }
         });
         Self { url, state }
@@ -319,9 +338,8 @@ fn object(bytes: Vec<u8>) -> Object {
     Object { bytes: Arc::new(bytes), version: String::new(), lock: None, etag, modified: SystemTime::now() }
 }
 
-fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream.try_clone()?);
+fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -369,10 +387,12 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             write!(head, "{name}: {value}\r\n").unwrap();
         }
         head.push_str("\r\n");
+        let stream = reader.get_mut();
         stream.write_all(head.as_bytes())?;
         if method != "HEAD" {
             stream.write_all(&answer.body)?;
         }
+        stream.flush()?;
     }
 }
 

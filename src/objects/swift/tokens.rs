@@ -133,7 +133,11 @@ impl Protocol for Tokens {
     }
 
     fn logs_in_again(&self, status: u16) -> bool {
-        status == 401 && self.access().take().is_some()
+        if status == 401 {
+            // Another request may have been refused with the same token, and have given it up already.
+            *self.access() = None;
+        }
+        status == 401
     }
 
     fn version_header(&self) -> &'static str {

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::archive::kind::ArchiveKind;
+use crate::encryption::Signer;
 use crate::manifest::{CopiedFrom, LockedRecord, Manifest, ManifestError};
 use crate::run::backup::record::checksum_text;
 use crate::shown::hex;
@@ -16,7 +17,7 @@ pub(super) struct Named {
 
 impl Named {
     /// Those of the source, byte for byte, if the copy has its stem. Otherwise they name the copy, and the manifest says
-    /// what was copied. A checksum file that is not the one of the manifest is taken as it is: its digest will not fit.
+    /// what was copied; that of an encrypted backup also names `signer`, who signs the copy. A checksum file that is not the one of the manifest is taken as it is: its digest will not fit.
     pub(super) fn of(
         read: Manifest,
         manifest: Vec<u8>,
@@ -24,6 +25,7 @@ impl Named {
         stem: &str,
         kind: ArchiveKind,
         lock: Option<LockedRecord>,
+        signer: Option<&Signer>,
     ) -> Result<Self, ManifestError> {
         let expected = read.digests.checksum_sha256.clone();
         // One that a verification added names the source: a verification of the copy adds its own.
@@ -41,6 +43,9 @@ impl Named {
         stem.clone_into(&mut copy.stem);
         copy.locked = lock;
         copy.objects = None;
+        if let (Some(record), Some(signer)) = (&mut copy.encryption, signer) {
+            record.signer = signer.public().to_string();
+        }
         copy.digests.checksum_sha256.clone_from(&checksum_sha256);
         Ok(Self { manifest: copy.to_bytes()?, checksum, checksum_sha256 })
     }

@@ -8,104 +8,26 @@ use chrono::Local;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+mod hash;
+
+use super::failure::TransferError;
 use super::members::Members;
 use super::named::Named;
+use super::segments::Segments;
+use super::signed::signer_for;
+use crate::encryption::EncryptionOptions;
 use crate::events::{Event, Observer};
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::Manifest;
 use crate::outside::{BlockRead, Cancel};
-use crate::shown::hex;
 use crate::store::api::{Content, StoreFile};
 use crate::store::arrival::Arrival;
 use crate::store::names::{CHECKSUM, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
 use crate::store::open::OpenError;
-use crate::store::{Backup, Destination, ReadError, StoreError, begin_lock, of_copy};
+use crate::store::{Backup, Destination, ReadError, begin_lock, of_copy};
+
+use hash::Hash;
 
 const PIECE_BYTES: usize = 1 << 20;
-
-/// Why a backup was not copied.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TransferError {
-    /// Interrupted.
-    #[error("interrupted; the next copy continues where this one stopped")]
-    Stopped,
-    /// The copy would have other names than the signed manifest says.
-    #[error(
-        "a copy in {} would get another name, and the signature of an encrypted backup covers its name: copy it to a directory", .0.display()
-    )]
-    Signed(PathBuf),
-    /// A file of the source cannot be opened.
-    #[error("the source cannot be opened")]
-    Open(#[from] OpenError),
-    /// A small file of the source cannot be read.
-    #[error("{}", path.display())]
-    Small {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: ReadError,
-    },
-    /// The manifest is no longer the one that was listed.
-    #[error("{} changed while it was copied: copy again", .0.display())]
-    Changed(PathBuf),
-    /// The manifest is invalid.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// Reading the source failed.
-    #[error("reading {} failed at byte {offset}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The offset.
-        offset: u64,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The bytes of the source are not those that were backed up.
-    #[error(
-        "{} is not what was backed up: its {digest} is {found}, and the manifest says {expected}; it was not copied: \
-         `volbak verify` says what is wrong", path.display()
-    )]
-    Digest {
-        /// The file.
-        path: PathBuf,
-        /// `SHA-1` or `SHA-256`.
-        digest: &'static str,
-        /// That of the bytes that were read.
-        found: String,
-        /// That of the manifest.
-        expected: String,
-    },
-    /// The target is gone or another one.
-    #[error("{} is no longer the directory that was opened: it was unmounted, or something was mounted over it", .0.display())]
-    TargetGone(PathBuf),
-    /// Writing failed.
-    #[error("writing to {} failed", path.display())]
-    Write {
-        /// The folder in the target.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The target refused.
-    #[error(transparent)]
-    Target(#[from] StoreError),
-}
-
-impl TransferError {
-    /// Whether no other backup can be copied after this error.
-    pub(super) fn ends_all(&self) -> bool {
-        match self {
-            Self::Stopped | Self::TargetGone(_) | Self::Write { .. } => true,
-            Self::Target(error) => !matches!(error, StoreError::Taken(_) | StoreError::SameName { .. }),
-            _ => false,
-        }
-    }
-
-    /// Whether what was written is of no use to a later copy: the room is needed, or the bytes are wrong.
-    fn spoils(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Target(_) | Self::Digest { .. } | Self::Changed(_))
-    }
-}
 
 /// One backup on its way.
 pub(super) struct Transfer<'a> {
@@ -114,6 +36,8 @@ pub(super) struct Transfer<'a> {
     /// Known to be bad: copied as it is, with the record that says so.
     pub(super) is_bad: bool,
     pub(super) to: &'a Destination,
+    /// How this host encrypts, with the key that signs a copy.
+    pub(super) encryption: Option<&'a EncryptionOptions>,
     pub(super) observer: &'a dyn Observer,
     pub(super) cancel: &'a Cancel,
 }
@@ -139,32 +63,6 @@ struct Part {
     content: Content,
 }
 
-#[derive(Clone)]
-enum Hash {
-    Sha1(Sha1),
-    Sha256(Sha256),
-    /// The SHA-256 of the index, if all members of the archive have the digests in it.
-    Members(Box<Members>),
-}
-
-impl Hash {
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha1(hash) => hash.update(bytes),
-            Self::Sha256(hash) => hash.update(bytes),
-            Self::Members(members) => members.update(bytes),
-        }
-    }
-
-    fn finish(self) -> (&'static str, String) {
-        match self {
-            Self::Sha1(hash) => ("SHA-1", hex(&hash.finalize())),
-            Self::Sha256(hash) => ("SHA-256", hex(&hash.finalize())),
-            Self::Members(members) => ("index of members", members.finish()),
-        }
-    }
-}
-
 impl Transfer<'_> {
     pub(super) fn run(&self) -> Result<Transferred, TransferError> {
         // Open before anything is copied: retention of the source may remove the names meanwhile.
@@ -186,11 +84,13 @@ impl Transfer<'_> {
         let folder = self.to.volume_directory(&self.files.volume())?;
         let began = read.started_at.with_timezone(&Local).naive_local();
         let stem = of_copy(&*folder, &self.files.volume(), self.files.stem(), began)?;
-        if self.manifest.encryption.is_some() && stem != self.files.stem() {
-            return Err(TransferError::Signed(folder.path().to_owned()));
-        }
+        let signer = if self.manifest.encryption.is_some() && stem != self.files.stem() {
+            Some(signer_for(self.files, &manifest, self.encryption, folder.path())?)
+        } else {
+            None
+        };
         let lock = begin_lock(&*folder, &self.files.volume(), &stem, began.date(), MANIFEST)?;
-        let named = Named::of(read, manifest, checksum, &stem, self.files.kind(), lock)?;
+        let named = Named::of(read, manifest, checksum, &stem, self.files.kind(), lock, signer.as_ref())?;
         let arrival = Arrival::begin(Arc::clone(&folder), &stem, self.files.kind())?;
         let digests = &self.manifest.digests;
         // A checksum that a verification added has no digest in the manifest.
@@ -203,17 +103,21 @@ impl Transfer<'_> {
             expected: expected(digest),
             content,
         };
-        let members = Members::new(Arc::clone(&index));
+        // What proves an archive whose SHA-1 is not known: the index, or the table of segments, which needs no key.
+        let mut proof = (Hash::Members(Box::new(Members::new(Arc::clone(&index)))), digests.identity());
         let suffix = index_suffix(self.files.kind());
         let mut parts = vec![part(suffix, self.files.index_path(), index, &digests.index_sha256, Content::Index)];
         // The signature of the manifest has no digest in it.
         if let Some(record) = &self.manifest.encryption {
             let (table, path) = (self.files.open_segments()?, self.files.segments_path());
+            proof = (Hash::Segments(Box::new(Segments::new(Arc::clone(&table)))), &record.segments_sha256);
             parts.push(part(SEGMENTS, path, table, &record.segments_sha256, Content::Index));
-            let path = self.files.signature_path();
-            let signature = self.files.read_signature().map_err(small(path.clone()))?;
-            let of_signature = part(SIGNATURE, path, Arc::new(signature), &digests.index_sha256, Content::Index);
-            parts.push(Part { expected: None, ..of_signature });
+            if signer.is_none() {
+                let path = self.files.signature_path();
+                let signature = self.files.read_signature().map_err(small(path.clone()))?;
+                let of_signature = part(SIGNATURE, path, Arc::new(signature), &digests.index_sha256, Content::Index);
+                parts.push(Part { expected: None, ..of_signature });
+            }
         }
         if let Some(bytes) = named.checksum.clone() {
             let path = self.files.checksum_path();
@@ -221,10 +125,11 @@ impl Transfer<'_> {
         }
         let (suffix, path) = (self.files.kind().suffix(), self.files.archive_path());
         let content = Content::Archive { share_blocks: false };
-        let of_archive = part(suffix, path, archive, digests.identity(), content);
-        let hash =
-            if digests.archive_sha1().is_some() { Hash::Sha1(Sha1::new()) } else { Hash::Members(Box::new(members)) };
-        parts.push(Part { hash, ..of_archive });
+        if let Some(sha1) = digests.archive_sha1() {
+            proof = (Hash::Sha1(Sha1::new()), sha1);
+        }
+        let of_archive = part(suffix, path, archive, proof.1, content);
+        parts.push(Part { hash: proof.0, ..of_archive });
         let mut done = Transferred { archive: folder.path().to_owned(), copied_bytes: 0, kept_bytes: 0 };
         let copied = parts.iter().try_for_each(|part| self.bring(&arrival, part, &mut done)).and_then(|()| {
             if self.is_bad {
@@ -240,7 +145,7 @@ impl Transfer<'_> {
             return Err(error);
         }
         done.archive = folder.path().join(format!("{stem}{}", self.files.kind().suffix()));
-        arrival.publish(&named.manifest, named.checksum.is_some())?;
+        arrival.publish(&named.manifest, named.checksum.is_some(), signer.as_ref())?;
         Ok(done)
     }
 

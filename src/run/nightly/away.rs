@@ -61,7 +61,9 @@ impl Night<'_> {
         let rate = options.read_rate_limit.or(self.config.read_rate_limit);
         let observer = throttled(observer, rate, &self.world.cancel);
         let how = CopyOptions { is_part_of_run: true, ..CopyOptions::default() };
-        let world = CopyWorld { observer: &*observer, clock: &*self.world.clock, cancel: &self.world.cancel };
+        let (clock, cancel) = (&*self.world.clock, &self.world.cancel);
+        let encryption = self.config.archive.encryption.as_ref();
+        let world = CopyWorld { observer: &*observer, clock, cancel, encryption };
         copy::copy(self.candidates(options, &to)?, &to, how, world)
     }
 

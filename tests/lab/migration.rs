@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::testkit::examples::{run, tested_examples};
-use crate::testkit::guest::backups::{run_expecting, volbak};
+use crate::testkit::guest::backups::{archives, run_expecting, volbak};
 use crate::testkit::guest::lab::{GROUP, SCRATCH, in_lab, set_up, state, thick_volume, thin_volume};
 use crate::testkit::guest::{quoted, sh};
 use crate::testkit::wait::Killed;
@@ -154,5 +154,34 @@ fn a_volume_moves_to_nfs_and_back_as_the_document_says() {
     sh(&format!(
         "qemu-img compare -q -f qcow2 -F raw {image} /dev/{GROUP}/volume-0000001b; cmp /run/raw /dev/{GROUP}/volume-0000001b"
     ));
+    nights_on_nfs_share_segments(&volume);
     sh("umount /run/nfs; rpc.nfsd 0");
+}
+
+/// An NFS that cannot share blocks: later nights take little room there, and removing the first one frees what no other needs.
+fn nights_on_nfs_share_segments(volume: &Path) {
+    let share = "/run/nfs/backups";
+    fs::create_dir(share).unwrap();
+    let name = format!("{GROUP}/volume-0000001a");
+    let room = || -> u64 {
+        let blocks = sh(&format!("sync; du -s --block-size=1 {SCRATCH}/share/backups"));
+        blocks.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let mut rooms = Vec::new();
+    for night in 0..3 {
+        let write = format!("head -c 2M /dev/urandom >/run/m/night; echo {night} >/run/m/number");
+        sh(&format!("mount {0} /run/m; {write}; umount /run/m; sleep 2.1", quoted(volume)));
+        run_expecting(0, &["snapshot", &name, "--layout", "shared", "--full-read-every-days", "0", "--to", share]);
+        rooms.push(room());
+    }
+    assert!(rooms[2] < rooms[0] + (6 << 20), "7 MiB, and 2 MiB more each night: {rooms:?}");
+    let archives = archives(Path::new(share));
+    let oldest = archives.iter().min_by_key(|archive| fs::metadata(archive).unwrap().modified().unwrap()).unwrap();
+    let stem = oldest.file_name().unwrap().to_str().unwrap().split_once('.').unwrap().0;
+    let first = stem.replacen('_', "@", 1);
+    run_expecting(0, &["remove", "--destination", share, &first]);
+    assert!(room() + (1 << 20) < rooms[2], "{} is left of {rooms:?}", room());
+    run_expecting(0, &["verify", "--destination", share, "--all"]);
+    let last = run_expecting(0, &["cat", "--destination", share, "volume-0000001a@last:number"]);
+    assert_eq!(last.trim_end(), "2");
 }

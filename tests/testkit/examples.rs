@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::wait::day_that_lasts;
+
 #[derive(Debug, PartialEq)]
 pub struct Example {
     pub command: String,
@@ -114,6 +116,7 @@ pub fn runbook(mark: &str, places: &[(&str, &str)]) -> Vec<Example> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbook.md");
     // A block in a list is set in as the list is.
     let text: String = fs::read_to_string(path).unwrap().lines().map(|line| unindented(line) + "\n").collect();
+    day_that_lasts();
     let today = chrono::Local::now();
     let dates = [("20_11_2026", today.format("%d_%m_%Y").to_string()), ("2026-11-20", today.format("%F").to_string())];
     let put_in = |text: &str| {

@@ -63,6 +63,14 @@ pub fn sh_output(script: &str) -> Output {
         .unwrap()
 }
 
+/// Makes a shell script that can be run as a program. A child writes it: from a descriptor of this process another test might fork a
+/// child, and the kernel runs no file that is open for writing ("Text file busy") before that child's exec.
+pub fn program(path: &Path, script: &str) {
+    let write = "printf '#!/bin/sh\n%s\n' \"$2\" >\"$1\"; chmod 755 \"$1\"";
+    let status = Command::new("sh").args(["-ec", write, "sh"]).arg(path).arg(script).status().unwrap();
+    assert!(status.success(), "{}: {status}", path.display());
+}
+
 /// What a program said, for a message.
 pub fn both_outputs(output: &Output) -> String {
     [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat()

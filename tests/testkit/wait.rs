@@ -1,10 +1,15 @@
 //! Waiting for a condition, up to a limit that only a failure reaches; and processes that do not outlive their test.
 
 use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use chrono::{Local, Utc};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use super::guest::sh;
 
@@ -27,6 +32,42 @@ pub fn assert_no_loop_device(path: &Path) {
     wait_until(&format!("no loop device shows {}", path.display()), || {
         !sh("losetup -ln -O BACK-FILE").lines().any(|shown| shows(shown.trim()))
     });
+}
+
+/// Waits, when midnight is near, here or in UTC: what a test makes now, and calls today's later, is of one day.
+pub fn day_that_lasts() {
+    let dates = |later: u64| {
+        let at = Utc::now() + Duration::from_secs(later);
+        (at.date_naive(), at.with_timezone(&Local).date_naive())
+    };
+    wait_until("the next day", || dates(0) == dates(120));
+}
+
+/// What `attempt` gives of the moment that it is for. One that came too late gives nothing, and there is another: how fast a
+/// program comes to that moment, and when its test looks at it, is the machine's.
+pub fn met<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(result) = attempt() {
+            return result;
+        }
+        assert!(Instant::now() < end, "in {} seconds no attempt came in time: {what}", LIMIT.as_secs());
+    }
+}
+
+/// A port of 127.0.0.1 at which nothing listens, and which is no other test's as long as this is there.
+pub struct ClosedPort(OwnedFd);
+
+impl ClosedPort {
+    pub fn new() -> Self {
+        let held = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self(held)
+    }
+
+    pub fn number(&self) -> u16 {
+        SocketAddrV4::try_from(getsockname(&self.0).unwrap()).unwrap().port()
+    }
 }
 
 /// A process that is killed when it goes out of scope.

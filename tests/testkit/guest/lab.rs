@@ -46,7 +46,7 @@ fn run_in_lab(test: &str) -> Output {
         .arg(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])
         // Far more than any test takes, since a busy machine is no failure.
-        .env("VOLBAK_LAB_SECONDS", "600")
+        .env("VOLBAK_LAB_SECONDS", "1800")
         .output()
         .unwrap()
 }

@@ -1,7 +1,6 @@
 //! The volumes of an instance as a set, and its guest agent. `virsh` is a stand-in that answers as libvirt 9 does.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -9,6 +8,7 @@ use serde_json::Value;
 use crate::choice::{config, decided};
 use crate::map::{cloud, recorded};
 use crate::testkit::guest::backups::{archives, manifest};
+use crate::testkit::guest::program;
 use crate::testkit::stand_in::Host;
 
 /// Of web-1.
@@ -27,8 +27,7 @@ fn newest_set(host: &Host, volume: &str) -> Value {
 /// `virsh`, for the domain of web-1 alone. A file `agent` says what the agent does.
 fn with_virsh(host: &Host) {
     let script = format!(
-        r#"#!/bin/sh
-echo "$*" | sed 's/.*qemu:\/\/\/system --quiet //' >>{at}/asked
+        r#"echo "$*" | sed 's/.*qemu:\/\/\/system --quiet //' >>{at}/asked
 case "$*" in
 *"domstate {WEB_1}") cat {at}/domstate ;;
 *domstate*) echo "error: failed to get domain" >&2; exit 1 ;;
@@ -49,8 +48,7 @@ esac
         at = host.at("").display()
     );
     let file = host.at("tools/virsh");
-    fs::write(&file, script).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&file, &script);
     fs::write(host.at("agent"), "well").unwrap();
     fs::write(host.at("domstate"), "running\n\n").unwrap();
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::map::{cloud, clouds_yaml, recorded};
 use crate::testkit::guest::backups::manifest;
 use crate::testkit::stand_in::Host;
+use crate::testkit::wait::day_that_lasts;
 
 const DATA_1: &str = "volume-ec20e4b2-6eca-4ccf-9d1c-9d8275246906";
 const SAME: &str = "volume-7b73f2e9-d498-4e04-90f9-75fe2222396c";
@@ -78,6 +79,7 @@ fn a_night_saves_the_map_and_volumes_are_found_by_their_names() {
 
 #[test]
 fn a_cloud_that_is_down_delays_and_fails_nothing() {
+    day_that_lasts();
     let server = cloud(&Arc::new(Mutex::new(recorded())));
     let host = Host::new("");
     let clouds = clouds_yaml(&host.at(""), &server.url);

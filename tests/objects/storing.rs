@@ -59,6 +59,8 @@ struct State {
     forbidden: Vec<String>,
     /// Requests (`PUT /backups/a*z`) that are never answered nor carried out, and how many came.
     stalled: (Vec<String>, usize),
+    /// How many more requests are answered, and whether the next one is carried out; no answer comes to it nor to any after it.
+    answered: Option<(usize, bool)>,
     /// Each request takes so long.
     delay: Duration,
     /// Keys of a page of a list; 0 for the usual few.
@@ -176,6 +178,16 @@ impl Storing {
 
     pub(crate) fn stalled(&self) -> usize {
         self.state().stalled.1
+    }
+
+    /// After so many requests the next one is not answered, and it is carried out or not. None after it is either.
+    pub(crate) fn answer_so_many(&self, requests: usize, is_next_done: bool) {
+        self.state().answered = Some((requests, is_next_done));
+        self.state().stalled.1 = 0;
+    }
+
+    pub(crate) fn answer_all(&self) {
+        self.state().answered = None;
     }
 
     /// Moves an object to an archive tier.
@@ -359,7 +371,8 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
         let mut body = vec![0; len];
         reader.read_exact(&mut body)?;
         let delay = state.lock().unwrap_or_else(PoisonError::into_inner).delay;
-        if is_stalled(&mut state.lock().unwrap_or_else(PoisonError::into_inner), &method, &target) {
+        let turn = turn(&mut state.lock().unwrap_or_else(PoisonError::into_inner), &method, &target);
+        if turn == Turn::Stalled {
             // Until the client goes.
             reader.read_to_end(&mut Vec::new())?;
             return Ok(());
@@ -377,8 +390,14 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
             let names = query(&target).into_keys().filter(|name| !name.starts_with("X-Amz-")).collect::<Vec<_>>();
             let sent = if method == "HEAD" { 0 } else { answer.body.len() };
             state.requests.push((format!("{method} {path}?{}", names.join("&")), sent));
+            // Whoever waits for it finds it carried out.
+            state.stalled.1 += usize::from(turn == Turn::Unanswered);
             answer
         };
+        if turn == Turn::Unanswered {
+            reader.read_to_end(&mut Vec::new())?;
+            return Ok(());
+        }
         let mut head = format!("HTTP/1.1 {} Status\r\nDate: {}\r\n", answer.status, http_date(SystemTime::now()));
         if !answer.headers.iter().any(|(name, _)| *name == "Content-Length") {
             write!(head, "Content-Length: {}\r\n", answer.body.len()).unwrap();
@@ -396,12 +415,30 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
     }
 }
 
-fn is_stalled(state: &mut State, method: &str, target: &str) -> bool {
+/// What becomes of a request that came.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Answered,
+    /// It is carried out.
+    Unanswered,
+    /// It is neither carried out nor answered.
+    Stalled,
+}
+
+fn turn(state: &mut State, method: &str, target: &str) -> Turn {
     let what = format!("{method} {}", decoded(target.split('?').next().unwrap_or_default()));
     let fits = |(start, end): (&str, &str)| what.starts_with(start) && what.ends_with(end);
-    let is_one = state.stalled.0.iter().any(|pattern| fits(pattern.split_once('*').unwrap()));
-    state.stalled.1 += usize::from(is_one);
-    is_one
+    let mut turn = Turn::Answered;
+    if state.stalled.0.iter().any(|pattern| fits(pattern.split_once('*').unwrap())) {
+        turn = Turn::Stalled;
+    }
+    match &mut state.answered {
+        Some((0, is_done)) => turn = if std::mem::take(is_done) { Turn::Unanswered } else { Turn::Stalled },
+        Some((left, _)) => *left -= 1,
+        None => {}
+    }
+    state.stalled.1 += usize::from(turn == Turn::Stalled);
+    turn
 }
 
 fn http_date(time: SystemTime) -> String {

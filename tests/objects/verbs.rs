@@ -15,7 +15,7 @@ use volbak::objects::{Limits, ObjectAddress, ObjectClient, ObjectScheme, ObjectS
 use crate::client::{SECRET, sources};
 use crate::storing::Storing;
 use crate::testkit::stand_in::{Did, Host};
-use crate::testkit::wait::wait_until;
+use crate::testkit::wait::{day_that_lasts, wait_until};
 
 pub(crate) const ALL: u64 = 1 << 30;
 
@@ -172,6 +172,7 @@ pub(crate) fn next_second() {
 
 /// Two nights, and each verb that reads them.
 fn nights_are_kept_and_read(place: &Place) {
+    day_that_lasts();
     place.host.add_ext4("volume-1");
     place.good(&["run"]);
     next_second();
@@ -345,12 +346,13 @@ fn kills(place: &Place, moments: u64, kill_at: &dyn Fn(&mut Child, u64)) {
 fn a_snapshot_that_is_killed_leaves_no_half_backup() {
     let server = Storing::start();
     let place = Place::in_process(&server, "");
-    // So that a moment lies between two requests more often than within this test's own work.
-    server.delay(Duration::from_millis(5));
+    // Each at its own request, which the store has not answered, and has carried out or not.
     kills(&place, 14, &|child, moment| {
-        let from = server.count();
         let requests = 2 + usize::try_from(moment).unwrap() * 2;
-        wait_until("so many requests", || server.count() >= from + requests || child.try_wait().unwrap().is_some());
+        server.answer_so_many(requests, moment % 3 != 1);
+        wait_until("so many requests", || server.stalled() > 0 || child.try_wait().unwrap().is_some());
+        child.kill().unwrap();
+        server.answer_all();
     });
     // Remains of a publication are left alone while they may be another run's, and removed later.
     server.age(Duration::from_secs(3 * 3600));

@@ -613,7 +613,13 @@ fn a_killed_run_leaves_no_loop_device_and_the_next_one_removes_its_files() {
 }
 
 fn wait_until_it_writes(child: &mut std::process::Child, dest: &Path) {
-    while sh(&format!("find {} -name '.volbak-tmp.*' -size +0", quoted(dest))).is_empty() {
+    let has_bytes = |entry: &fs::DirEntry| {
+        let is_temporary = entry.file_name().to_str().unwrap().starts_with(".volbak-tmp.");
+        is_temporary && entry.metadata().is_ok_and(|facts| facts.len() > 0)
+    };
+    let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten().collect::<Vec<_>>();
+    // Without a process for each look: by the time that one has come and gone on a busy machine, the run may have ended.
+    while !entries(dest).iter().any(|folder| entries(&folder.path()).iter().any(has_bytes)) {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it began to write");
     }
 }

@@ -1,6 +1,7 @@
 //! Image backups and their restores that are killed at many moments.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use crate::disks::Noise;
 use crate::proof::kill_after;
 use crate::testkit::cases;
 use crate::testkit::guest::sh;
+use crate::testkit::wait::met;
 
 /// At how many moments each verb is killed.
 fn kills() -> u32 {
@@ -32,6 +34,11 @@ pub(crate) fn length(directory: &Path) -> u64 {
 
 /// Runs volbak until so much is in `directory`, and kills it; true if it ended before.
 pub(crate) fn run_until(args: &[&str], directory: &Path, bytes: u64) -> bool {
+    kill_when(args, || length(directory) >= bytes)
+}
+
+/// Runs volbak until it is so, and kills it; true if it ended before.
+fn kill_when(args: &[&str], is_so: impl Fn() -> bool) -> bool {
     let mut child = Command::new(env!("CARGO_BIN_EXE_volbak"))
         .args(args)
         .stdout(Stdio::null())
@@ -39,7 +46,7 @@ pub(crate) fn run_until(args: &[&str], directory: &Path, bytes: u64) -> bool {
         .spawn()
         .unwrap();
     let limit = Instant::now() + Duration::from_secs(120);
-    while child.try_wait().unwrap().is_none() && length(directory) < bytes {
+    while child.try_wait().unwrap().is_none() && !is_so() {
         assert!(Instant::now() < limit);
         std::thread::yield_now();
     }
@@ -96,17 +103,22 @@ fn a_restore_that_is_killed_makes_no_image() {
     run_until(&args, &out, u64::MAX);
     let took = began.elapsed();
     assert!(fs::read(&target).unwrap() == was);
-    let mut left_something = 0;
-    for moment in 0..kills() {
-        fs::remove_file(&target).unwrap_or(());
-        kill_after(&args, took.mul_f64(f64::from(moment) / f64::from(kills())));
-        assert!(!target.exists() || fs::read(&target).unwrap() == was, "moment {moment}");
+    let left_something = || {
+        assert!(!target.exists() || fs::read(&target).unwrap() == was);
         let left: Vec<String> = names(&out).into_iter().filter(|name| name != "disk.img").collect();
-        assert!(left.iter().all(|name| name.starts_with(".volbak-tmp.")), "moment {moment}: {left:?}");
-        left_something += u32::from(!left.is_empty());
-    }
-    assert!(left_something > 0, "none was killed while it wrote");
+        assert!(left.iter().all(|name| name.starts_with(".volbak-tmp.")), "{left:?}");
+        let _ = fs::remove_file(&target);
+        !left.is_empty()
+    };
     let _ = fs::remove_file(&target);
+    for moment in 0..kills() {
+        kill_after(&args, took.mul_f64(f64::from(moment) / f64::from(kills())));
+        left_something();
+    }
+    met("a kill of a restore that writes", || {
+        run_until(&args, &out, 1);
+        left_something().then_some(())
+    });
     // A restore that found damage leaves such a file on purpose: what is there is told, and not removed.
     let said = place.well(&["restore", "disk", "--to-image", target.to_str().unwrap()]);
     assert!(said.contains("an earlier restore left .volbak-tmp.disk.img."), "{said}");
@@ -129,17 +141,25 @@ fn a_restore_to_a_device_that_is_killed_makes_no_disk() {
     run_until(&args, &place.path("tmp"), u64::MAX);
     let took = began.elapsed();
     assert!(fs::read(&device.0).unwrap() == was);
-    let mut begun = 0;
+    let clear = || fs::write(&device.0, vec![0x5a; 24 << 20]).unwrap();
+    let has_no_start = || {
+        let mut sector = [1; 512];
+        // Of the file behind it: whoever has the device open is in the way.
+        fs::File::open(&backing).unwrap().read_exact_at(&mut sector, 0).unwrap();
+        sector == [0; 512]
+    };
     for moment in 0..kills() {
-        fs::write(&device.0, vec![0x5a; 24 << 20]).unwrap();
+        clear();
         kill_after(&args, took.mul_f64(f64::from(moment) / f64::from(kills())));
         let now = fs::read(&device.0).unwrap();
         let is_untouched = now.iter().all(|byte| *byte == 0x5a);
-        let has_no_start = now[..512].iter().all(|byte| *byte == 0);
-        assert!(is_untouched || has_no_start || now == was, "moment {moment}");
-        begun += u32::from(has_no_start);
+        assert!(is_untouched || has_no_start() || now == was, "moment {moment}");
     }
-    assert!(begun > 0, "none was killed while it wrote");
+    met("a kill of a restore that writes", || {
+        clear();
+        kill_when(&args, has_no_start);
+        has_no_start().then_some(())
+    });
     place.well(&["restore", "disk", "--to-device", &device.0, "-q", &erase]);
     assert!(fs::read(&device.0).unwrap() == was);
 }
@@ -188,22 +208,25 @@ fn what_was_unpacked_by_a_run_that_was_killed_is_removed_by_the_next() {
             let is_left = |name: &String| name.starts_with(".volbak-tmp.") && name.contains(&format!(".{word}."));
             names(&scratch).into_iter().find(is_left)
         };
-        let mut child = Command::new(env!("CARGO_BIN_EXE_volbak"))
-            .args(&args)
-            .env("TMPDIR", &tmp)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let limit = Instant::now() + Duration::from_secs(120);
-        // Something beside the lock is in it.
-        while left().is_none_or(|name| names(&scratch.join(name)).len() < 2) {
-            assert!(Instant::now() < limit && child.try_wait().unwrap().is_none(), "{args:?}");
-            std::thread::yield_now();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(left().is_some(), "{args:?}: it was killed too late");
+        met("a kill while something is unpacked", || {
+            let _ = fs::remove_dir_all(&to);
+            let _ = fs::remove_file(place.path("out/a.qcow2"));
+            let mut child = Command::new(env!("CARGO_BIN_EXE_volbak"))
+                .args(&args)
+                .env("TMPDIR", &tmp)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            // Something beside the lock is in it.
+            while left().is_none_or(|name| names(&scratch.join(name)).len() < 2) && child.try_wait().unwrap().is_none()
+            {
+                std::thread::yield_now();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            left()
+        });
         let _ = fs::remove_dir_all(&to);
         let output = place.volbak(&args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));

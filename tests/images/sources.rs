@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::disks::{Noise, run};
+use crate::testkit::wait::wait_until;
 
 const VOLBAK: &str = env!("CARGO_BIN_EXE_volbak");
 
@@ -138,11 +138,7 @@ fn images_that_are_no_disk_of_their_own_are_refused_with_what_to_do() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let began = Instant::now();
-    while volbak(&["inspect", text(&image)]).status.success() {
-        assert!(began.elapsed() < Duration::from_secs(30), "it holds no lock");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("it holds its lock", || !volbak(&["inspect", text(&image)]).status.success());
     refused(&image, &["QEMU writes to it"]);
     drop(writer.stdin.take());
     writer.wait().unwrap();

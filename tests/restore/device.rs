@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::testkit::guest::backups::{beside, run_expecting, snapshot_expecting, volbak};
 use crate::testkit::guest::{Mounted, quoted, sh};
 use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise};
-use crate::testkit::wait::{Killed, assert_no_loop_device};
+use crate::testkit::wait::{Killed, assert_no_loop_device, met};
 use volbak::layout::{Handling, HoldsKind};
 use volbak::manifest::Manifest;
 use volbak::run::rebuild::make_plan;
@@ -325,24 +325,23 @@ fn what_is_there_stays_until_its_name_is_given() {
     let device = sh(&format!("losetup -f --show {}", quoted(&image)));
     let device = device.trim();
     let erase = format!("--yes-erase={}", device.strip_prefix("/dev/").unwrap());
-    let mut child = volbak(&["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
-    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let starts_with_zeros = || {
         let mut sector = [1; 512];
         // Of the file behind it: whoever has the device open is in the way.
         fs::File::open(&image).unwrap().read_exact_at(&mut sector, 0).unwrap();
         sector == [0; 512]
     };
-    while !starts_with_zeros() {
-        assert!(child.try_wait().unwrap().is_none(), "its first step is to take the table away");
-    }
-    std::thread::sleep(Duration::from_millis(30));
-    child.kill().unwrap();
-    if !child.wait().unwrap().success() {
-        assert!(starts_with_zeros());
-        let said = sh(&format!("sfdisk -d {device} 2>&1 || true; blkid -p {device} || true"));
-        assert!(!said.contains("label") && !said.contains("PTTYPE"), "{said}");
-    }
+    met("a kill of a restore that has taken the table away", || {
+        let mut child = volbak(&["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while !starts_with_zeros() && child.try_wait().unwrap().is_none() {}
+        std::thread::sleep(Duration::from_millis(30));
+        child.kill().unwrap();
+        (!child.wait().unwrap().success()).then_some(())
+    });
+    assert!(starts_with_zeros());
+    let said = sh(&format!("sfdisk -d {device} 2>&1 || true; blkid -p {device} || true"));
+    assert!(!said.contains("label") && !said.contains("PTTYPE"), "{said}");
     // A tool that it had started ends by itself, and its loop device over this one with it.
     assert_no_loop_device(Path::new(device));
     run_expecting(0, &["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::testkit::guest::{Mounted, make_image, quoted, sh};
 use crate::testkit::tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, make_many_entries};
+use crate::testkit::wait::met;
 
 fn command(work: &Path, tree: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_volbak"));
@@ -168,22 +169,26 @@ fn killed_at(mut child: Child, journal: &Path, bytes: u64) -> bool {
 
 #[test]
 fn two_numbers_are_swapped_once_however_often_it_is_killed() {
-    let work = tempfile::tempdir().unwrap();
-    let (work, tree) = (work.path(), work.path().join("tree"));
-    fs::create_dir(&tree).unwrap();
-    sh(&format!(
-        "cd {}; for d in 0 1 2 3 4 5; do mkdir $d; (cd $d; seq 1 700 | xargs touch; chmod 4755 $(seq 1 50)
-         chown 108:108 $(seq 1 350); chown 112:112 $(seq 351 700); chmod 6755 $(seq 330 370)); done",
-        quoted(&tree)
-    ));
-    let before = fingerprint(&tree);
     let maps = ["--uid", "108:112", "--uid", "112:108", "--gid", "108:112", "--gid", "112:108"];
-    let quiet = |more: &[&str]| command(work, &tree, more).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let (journal, mut kills) = (work.join("journal"), 0);
-    for step in 1..12_u64 {
-        kills += u32::from(killed_at(quiet(&maps), &journal, step * 40_000));
-    }
-    assert!(kills >= 3, "{kills}");
+    let quiet = |work: &Path, more: &[&str]| {
+        command(work, &work.join("tree"), more).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let (work, before) = met("three kills of one run", || {
+        let work = tempfile::tempdir().unwrap();
+        let tree = work.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        sh(&format!(
+            "cd {}; for d in 0 1 2 3 4 5; do mkdir $d; (cd $d; seq 1 700 | xargs touch; chmod 4755 $(seq 1 50)
+             chown 108:108 $(seq 1 350); chown 112:112 $(seq 351 700); chmod 6755 $(seq 330 370)); done",
+            quoted(&tree)
+        ));
+        let before = fingerprint(&tree);
+        let journal = work.path().join("journal");
+        let kills = (1..12_u64).filter(|step| killed_at(quiet(work.path(), &maps), &journal, step * 40_000)).count();
+        (kills >= 3).then_some((work, before))
+    });
+    let (work, tree) = (work.path(), work.path().join("tree"));
+    let journal = work.join("journal");
     done(work, &tree, &maps);
     let swapped = |id: u32| match id {
         108 => 112,
@@ -197,7 +202,7 @@ fn two_numbers_are_swapped_once_however_often_it_is_killed() {
     }
     assert_equal_trees(&expected, &fingerprint(&tree));
     // The way back, killed in the middle.
-    let mut child = quiet(&["--undo"]);
+    let mut child = quiet(work, &["--undo"]);
     let first = tree.join("5/99");
     while fs::metadata(&first).is_ok_and(|metadata| metadata.uid() != 108) && child.try_wait().unwrap().is_none() {}
     let _ = child.kill();

@@ -1,13 +1,12 @@
 //! docs/schemas says what verbs print with `--json`: each field of real output is described there, each required one is there.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::manifest_schema::check;
-use crate::testkit::guest::{quoted, sh};
+use crate::testkit::guest::{program, quoted, sh};
 use crate::testkit::stand_in::{Did, Host};
 use crate::testkit::tree::noise;
 
@@ -33,8 +32,7 @@ fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
     host.add_ext4("volume-2");
     host.set_broken("volume-2", true);
     let tell = host.at("tell");
-    fs::write(&tell, format!("#!/bin/sh\ncat >{}\n", host.at("told.json").display())).unwrap();
-    fs::set_permissions(&tell, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&tell, &format!("cat >{}", host.at("told.json").display()));
     host.write_config("volbak.toml", &format!("[[notify]]\nkind = 'command'\ncommand = ['{}']\n", tell.display()));
     let did = host.verb(&["run", "--json"]);
     assert_eq!(did.status, 1, "{did:?}");

@@ -1,15 +1,15 @@
 //! Promise: a night that went wrong is heard of: by mail, on standard error, in the metrics, whatever else fails.
 
 use std::fs;
-use std::path::Path;
 
+use crate::testkit::guest::program;
 use crate::testkit::stand_in::Host;
 
 const MAIL: &str = "enable_mail_notification = true\nemail_recipient = ['admin@example.com']\n[mail]\n\
                     transport = 'sendmail'\n";
 
 fn with_mail(host: &Host, sendmail: &str) {
-    script(&host.at("sendmail"), sendmail);
+    program(&host.at("sendmail"), sendmail);
     let more = format!(
         "{MAIL}sendmail_program = '{}'\nspool_dir = '{}'\n[report]\nmetrics_file = '{}'\n",
         host.at("sendmail").display(),
@@ -17,12 +17,6 @@ fn with_mail(host: &Host, sendmail: &str) {
         host.at("volbak.prom").display()
     );
     host.write_config("volbak.toml", &more);
-}
-
-fn script(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
@@ -44,7 +38,7 @@ fn a_run_that_is_cut_off_is_critical_until_the_next_one() {
     assert_eq!(host.verb(&["run"]).status, 0);
     assert_eq!(host.verb(&["status"]).status, 0);
     // As a loss of power would: the process has no chance to do anything.
-    script(&host.at("power-cut"), "kill -9 $PPID");
+    program(&host.at("power-cut"), "kill -9 $PPID");
     host.write_config("volbak.toml", &format!("[hooks]\nbefore_snapshot = ['{}']\n", host.at("power-cut").display()));
     assert_eq!(host.verb(&["run"]).status, -1);
     let did = host.verb(&["status"]);
@@ -64,7 +58,7 @@ fn a_signal_during_the_last_volume_aborts_the_run() {
     with_mail(&host, &format!("cat >{}", host.at("mailed").display()));
     host.add_ext4("volume-1");
     host.add_ext4("volume-2");
-    script(&host.at("stop"), "kill -TERM $PPID");
+    program(&host.at("stop"), "kill -TERM $PPID");
     let config = fs::read_to_string(host.at("volbak.toml")).unwrap();
     let hook = format!("[volume.volume-2]\nbefore_snapshot = ['{}']\n", host.at("stop").display());
     fs::write(host.at("volbak.toml"), config + &hook).unwrap();

@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::testkit::guest::program;
+
 const VOLBAK: &str = env!("CARGO_BIN_EXE_volbak");
 
 struct Host {
@@ -58,8 +60,7 @@ impl Host {
     fn program(&self, name: &str, script: &str) -> PathBuf {
         fs::create_dir_all(self.at("bin")).unwrap();
         let path = self.at("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&path, script);
         path
     }
 }

@@ -17,6 +17,8 @@ use chrono::{DateTime, Utc};
 use volbak::mail::{Delivery, PasswordSource, Settings, SmtpServer, SpoolSettings, Tls, Transport, send};
 use volbak::report::{FORMAT_VERSION, Outcome, Rendered, RunReport, Style, Usage, VolumeReport};
 
+use crate::testkit::wait::ClosedPort;
+
 const PASSWORD: &str = "geheim é";
 
 struct Fixture {
@@ -288,9 +290,8 @@ fn one_refused_recipient_does_not_keep_it_from_the_others() {
 
 #[test]
 fn a_server_that_is_down_and_comes_back_gets_the_mail_at_the_next_run() {
-    let mut gone = Fixture::start(Tls::StartTls);
-    gone.stop();
-    let down = gone.settings();
+    let (gone, closed) = (Fixture::start(Tls::StartTls), ClosedPort::new());
+    let down = gone.with_server(|server| server.port = Some(closed.number()));
     let began = Instant::now();
     let first = send(&down, &report(), now());
     assert!(began.elapsed() < Duration::from_secs(60));

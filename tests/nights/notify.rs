@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::testkit::guest::program;
 use crate::testkit::stand_in::{Did, Host};
 use crate::testkit::tls::{authority, server_config};
+use crate::testkit::wait::ClosedPort;
 
 /// What a server was sent.
 #[derive(Clone, Debug)]
@@ -105,11 +107,6 @@ fn exchange(mut stream: impl Read + Write, answer: &str) -> Option<Asked> {
         let _gone = stream.write_all(answer.as_bytes()).and_then(|()| stream.flush());
     }
     Some(Asked { line, head, body })
-}
-
-/// A port without a listener.
-fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A file that only its owner can read.
@@ -207,24 +204,27 @@ fn each_service_gets_its_own_form() {
 fn what_a_server_that_is_down_did_not_get_is_sent_by_the_next_run() {
     let host = Host::new("");
     host.add_ext4("volume-1");
-    let down = closed_port();
-    let table = |port: u16| {
+    let down = ClosedPort::new();
+    let table = |port: u16, deadline: u32| {
         format!(
             "[[notify]]\nname = 'hook'\nkind = 'webhook'\nurl = 'http://127.0.0.1:{port}/s3cret-path'\non = ['ok', 'warning']\n\
-             deadline_seconds = 2\n[[notify]]\nkind = 'healthchecks'\nurl = 'http://127.0.0.1:{port}/check'\n\
-             deadline_seconds = 2\n"
+             deadline_seconds = {deadline}\n[[notify]]\nkind = 'healthchecks'\nurl = 'http://127.0.0.1:{port}/check'\n\
+             deadline_seconds = {deadline}\n"
         )
     };
-    configure(&host, &table(down));
+    configure(&host, &table(down.number(), 2));
     let did = host.verb(&["run"]);
     assert_eq!(did.status, 3, "a notice that is not sent is a warning, and the backup is there: {did:?}");
-    assert!(did.stderr.contains("notify hook") && did.stderr.contains(&format!("127.0.0.1:{down}")), "{did:?}");
+    assert!(
+        did.stderr.contains("notify hook") && did.stderr.contains(&format!("127.0.0.1:{}", down.number())),
+        "{did:?}"
+    );
     assert!(!said(&did).contains("s3cret"), "{did:?}");
     assert_eq!(spooled(&host), 1, "the webhook's; a late signal would mislead healthchecks.io");
     assert_eq!(host.verb(&["verify", "volume-1"]).status, 0);
 
     let server = Server::start(&[FINE]);
-    configure(&host, &table(server.port));
+    configure(&host, &table(server.port, 60));
     let did = host.verb(&["run"]);
     assert_eq!(did.status, 0, "{did:?}");
     assert_eq!(spooled(&host), 0);
@@ -319,15 +319,16 @@ fn tls_trusts_the_private_authority_alone_and_doctor_tries_it_without_sending() 
     let certificate = authority(host.at("").as_path(), "hook", "DNS:localhost,IP:127.0.0.1");
     let server = Server::with(&[FINE], Some(&certificate));
     let url = secret(&host, "url", &format!("https://localhost:{}/s3cret-path", server.port));
-    let table =
-        |ca: &str| format!("[[notify]]\nkind = 'webhook'\nurl_file = '{url}'\n{ca}on = ['ok']\ndeadline_seconds = 5\n");
-    configure(&host, &table(""));
+    let table = |ca: &str, deadline: u32| {
+        format!("[[notify]]\nkind = 'webhook'\nurl_file = '{url}'\n{ca}on = ['ok']\ndeadline_seconds = {deadline}\n")
+    };
+    configure(&host, &table("", 5));
     let did = host.verb(&["notify", "test"]);
     assert_eq!(did.status, 1, "{did:?}");
     assert!(did.stderr.contains(&format!("localhost:{}: ", server.port)) && !did.stderr.contains("s3cret"), "{did:?}");
     assert!(server.asked().is_empty(), "nothing was sent to a server that is not trusted");
 
-    configure(&host, &table(&format!("ca_file = '{}'\n", certificate.display())));
+    configure(&host, &table(&format!("ca_file = '{}'\n", certificate.display()), 60));
     let did = host.verb(&["doctor"]);
     let line = did.stdout.lines().find(|line| line.contains("notify")).unwrap_or_else(|| panic!("{did:?}"));
     assert!(line.starts_with("ok ") && line.contains("accepts the connection"), "{line}");
@@ -374,8 +375,7 @@ fn a_command_and_after_run_get_the_outcome_and_their_failure_is_a_warning() {
     let host = Host::new("");
     host.add_ext4("volume-1");
     let script = |name: &str, text: String| {
-        fs::write(host.at(name), format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(host.at(name), fs::Permissions::from_mode(0o755)).unwrap();
+        program(&host.at(name), &text);
         host.at(name).display().to_string()
     };
     let tell = script(

@@ -2,8 +2,10 @@
 //! for by date is found, what is protected stays so, a destination that is not mounted is not written to.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
+
+use crate::testkit::guest::program;
+use crate::testkit::wait::day_that_lasts;
 
 struct Host {
     directory: tempfile::TempDir,
@@ -126,7 +128,7 @@ fn a_mail_that_cannot_be_sent_waits_and_changes_the_status_to_3() {
     assert_eq!((status, printed.as_str()), (3, ""));
     assert_eq!(fs::read_dir(host.at("spool")).unwrap().count(), 1);
     assert!(host.volbak(&["report"]).1.contains("sendmail"), "the kept report says so");
-    script(&host.at("sendmail"), "cat >/dev/null");
+    program(&host.at("sendmail"), "cat >/dev/null");
     assert_eq!(host.volbak(&["run"]).0, 0);
     assert_eq!(fs::read_dir(host.at("spool")).unwrap().count(), 0);
 }
@@ -174,15 +176,10 @@ fn a_reader_that_ends_early_is_no_error() {
     }
 }
 
-fn script(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 #[test]
 fn a_backup_is_protected_by_name_and_date() {
     let host = Host::new("");
+    day_that_lasts();
     host.backup_of_an_image();
     host.backup_of_an_image();
     let list = || fs::read_to_string(host.at("backups/.volbak/protected")).unwrap();
@@ -213,6 +210,7 @@ fn archives(host: &Host) -> Vec<String> {
 #[test]
 fn a_named_backup_is_removed_and_what_retention_keeps_is_not() {
     let host = Host::new("");
+    day_that_lasts();
     for _ in 0..3 {
         host.backup_of_an_image();
     }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::testkit::wait::day_that_lasts;
+
 struct Scratch {
     dir: tempfile::TempDir,
 }
@@ -118,6 +120,7 @@ fn the_newest_is_not_the_one_that_is_known_to_be_bad() {
 fn names_mean_the_same_in_every_verb() {
     let host = Scratch::new();
     host.image(files(20, "one"));
+    day_that_lasts();
     let stems = [host.night(0), host.night(0)];
     let today = chrono::Local::now().format("%Y-%m-%d").to_string();
     let day = format!("v@{today}");

@@ -2,6 +2,7 @@
 //! it is asked to close and none that is in use, and says which of the three usual faults a volume has that does not answer. The
 //! target is tgt, the initiator open-iscsi.
 
+use std::fs::File;
 use std::process::Command;
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use crate::testkit::guest::backups::{run, run_expecting};
 use crate::testkit::guest::lab::in_lab;
 use crate::testkit::guest::sh;
-use crate::testkit::wait::wait_until;
+use crate::testkit::wait::{Killed, wait_until};
 
 const A: &str = "11111111-aaaa-4aaa-8aaa-111111111111";
 const B: &str = "22222222-bbbb-4bbb-8bbb-222222222222";
@@ -109,12 +110,12 @@ fn sessions_are_shown_checked_and_closed_one_at_a_time() {
 
     // A disk in use, in each way that there is.
     let name = disk(A);
-    let mut holder = Command::new("sh").args(["-c", &format!("exec sleep 600 </dev/{name}")]).spawn().unwrap();
-    wait_until("the disk is open", || of(A)["uses"].as_array().unwrap().len() == 1);
+    // It is open, and the process has its name, when it is there.
+    let holder = Killed::holding(File::open(format!("/dev/{name}")).unwrap());
+    assert_eq!(of(A)["uses"].as_array().unwrap().len(), 1);
     let said = refused(A);
     assert!(said.contains(&format!("{name} is open in process")) && said.contains("(sleep)"), "{said}");
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    drop(holder);
     sh(&format!("mkfs.ext4 -q /dev/{name}; mkdir -p /run/i/m; mount /dev/{name} /run/i/m"));
     assert!(refused(A).contains("mounted on /run/i/m"));
     sh("umount /run/i/m");

@@ -292,7 +292,7 @@ fn nested_volume_groups_come_back() {
         let target = ["--to-device", device, "--yes-erase=back", "--vg-name", "vg_guest=x"];
         let mut child = volbak(&[&["restore", archive.to_str().unwrap()], &target[..]].concat());
         let mut child = child.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
-        let limit = Instant::now() + Duration::from_secs(60);
+        let limit = Instant::now() + Duration::from_secs(180);
         while child.try_wait().unwrap().is_none() && !sh_output(is_put_together).status.success() {
             assert!(Instant::now() < limit, "no volume was put together");
         }

@@ -236,8 +236,8 @@ mod tests {
         assert!(!is_recent((10, 20_000_000), at(10_070), span));
         assert!(!is_recent((-5, 0), at(10_070), span));
         assert!(!is_recent((i64::MAX, 999_999_999), at(10_070), span));
-        let file = tempfile::tempfile().unwrap();
         let started = SystemTime::now();
+        let file = tempfile::tempfile().unwrap();
         assert!(Fingerprint::settled(&file).unwrap().is_some());
         assert!(started.elapsed().unwrap() >= Duration::from_millis(20));
     }

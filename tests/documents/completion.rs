@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::testkit::guest::sh;
+use crate::testkit::guest::{sh, timed};
 use crate::testkit::wait::{Killed, wait_until};
 
 const VOLBAK: &str = env!("CARGO_BIN_EXE_volbak");
@@ -146,11 +146,8 @@ fn fish_completes_volumes_and_dates() {
 
 /// The status, the candidates and the time for a line of these words: the processor's, since others may have it meanwhile.
 fn words(dir: &Path, words: &[&str]) -> (i32, String, Duration) {
-    let timed = ["-c", "TIMEFORMAT='%U %S'; time \"$@\"", "bash", VOLBAK, "complete-words", "--", "volbak"];
-    let output = in_place("bash", dir).args(timed).args(words).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    let seconds: Vec<f64> = said.split_whitespace().map(|word| word.parse().expect(&said)).collect();
-    let took = Duration::from_secs_f64(seconds.iter().sum());
+    let (output, took) = timed(in_place(VOLBAK, dir).args(["complete-words", "--", "volbak"]).args(words));
+    assert!(output.stderr.is_empty(), "{output:?}");
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap(), took)
 }
 

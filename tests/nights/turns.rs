@@ -40,10 +40,12 @@ fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A run in a time zone whose clocks show this time, in seconds since midnight.
+/// A run in a time zone whose clocks show this time of the same day as UTC's, in seconds since midnight: a later one has a later
+/// date, whatever the time is.
 fn run_at(host: &Host, second_of_day: u64, arguments: &[&str]) -> Did {
-    let behind = (seconds_since_1970() + 86_400 - second_of_day) % 86_400;
-    let zone = format!("TST+{:02}:{:02}:{:02}", behind / 3600, behind / 60 % 60, behind % 60);
+    let now = seconds_since_1970() % 86_400;
+    let (sign, apart) = if now >= second_of_day { ('+', now - second_of_day) } else { ('-', second_of_day - now) };
+    let zone = format!("TST{sign}{:02}:{:02}:{:02}", apart / 3600, apart / 60 % 60, apart % 60);
     let mut program = host.program(arguments);
     program.env("TZ", zone).arg("--config").arg(host.at("volbak.toml")).output().unwrap().into()
 }

@@ -6,6 +6,7 @@ pub mod lab;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use crate::testkit::tree::{Filesystem, Tree, fingerprint};
 
@@ -61,6 +62,29 @@ pub fn sh_output(script: &str) -> Output {
         .env("LC_ALL", "C")
         .output()
         .unwrap()
+}
+
+/// Runs a program, and gives what it did and the processor's time that it took, to which a busy machine adds little.
+pub fn timed(program: &Command) -> (Output, Duration) {
+    let mut timed = Command::new("bash");
+    timed.args(["-c", "TIMEFORMAT='%U %S'; time \"$@\"", "bash"]).arg(program.get_program()).args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => timed.env(name, value),
+            None => timed.env_remove(name),
+        };
+    }
+    if let Some(directory) = program.get_current_dir() {
+        timed.current_dir(directory);
+    }
+    let mut output = timed.output().unwrap();
+    let said = String::from_utf8(std::mem::take(&mut output.stderr)).unwrap();
+    let said = said.trim_end();
+    let (own, times) = said.split_at(said.rfind('\n').map_or(0, |at| at + 1));
+    output.stderr = own.as_bytes().to_vec();
+    let seconds =
+        times.split(' ').map(|word| word.replace(',', ".").parse::<f64>().unwrap_or_else(|_| panic!("{said}")));
+    (output, Duration::from_secs_f64(seconds.sum()))
 }
 
 /// Makes a shell script that can be run as a program. A child writes it: from a descriptor of this process another test might fork a

@@ -92,7 +92,7 @@ impl Keystone {
 }
 
 fn raw(status: u16, lines: &[String], body: &[u8], sends_body: bool) -> Reply {
-    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    let lines: String = lines.iter().flat_map(|line| [line.as_str(), "\r\n"]).collect();
     let date = Utc::now().format("%a, %d %b %Y %H:%M:%S GMT");
     let head = format!(
         "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\nDate: {date}\r\nLast-Modified: {date}\r\nConnection: close\r\n{lines}\r\n",
@@ -184,7 +184,9 @@ fn of_swift(state: &mut State, asked: &Asked) -> Reply {
             if !asks("multipart-manifest=delete") {
                 return raw(204, &[], b"", false);
             }
-            segments.iter().for_each(|segment| drop(state.objects.remove(segment)));
+            for segment in segments {
+                state.objects.remove(&segment);
+            }
             Reply::Json(200, json!({ "Response Status": "200 OK", "Errors": [] }).to_string())
         }
         method => {

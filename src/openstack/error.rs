@@ -72,6 +72,14 @@ pub enum CloudError {
         /// The cause.
         why: String,
     },
+    /// There is no connection, and another attempt would fail, too: the certificate is not trusted, for one.
+    #[error("{what}: {why}")]
+    NoConnection {
+        /// The method and address.
+        what: String,
+        /// The cause.
+        why: String,
+    },
     /// The time for the whole use of the cloud is over.
     #[error("{what}: no answer within the {} s that the cloud has in all (`deadline_seconds` in [openstack])", limit.as_secs())]
     Deadline {

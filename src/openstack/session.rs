@@ -237,9 +237,8 @@ impl Session {
         match failure {
             Failure::Late => CloudError::Deadline { what, limit: self.limits.deadline },
             Failure::TooLong => CloudError::TooLong { what, limit_bytes: MAX_ANSWER_BYTES },
-            Failure::Broken(why) | Failure::Final(why) => {
-                CloudError::NoAnswer { what, why: self.without_secrets(&shown::text(&why)) }
-            }
+            Failure::Broken(why) => CloudError::NoAnswer { what, why: self.without_secrets(&shown::text(&why)) },
+            Failure::Final(why) => CloudError::NoConnection { what, why: self.without_secrets(&shown::text(&why)) },
         }
     }
 

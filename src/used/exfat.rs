@@ -1,4 +1,5 @@
-//! exFAT: the allocation bitmap, which the root directory names, and of which all that the directories lead to must be used ("exFAT file system specification", Microsoft).
+//! exFAT: the allocation bitmap, which the root directory names ("exFAT file system specification", Microsoft). It must have as
+//! used all that the directories lead to.
 
 mod directories;
 

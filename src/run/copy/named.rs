@@ -17,7 +17,8 @@ pub(super) struct Named {
 
 impl Named {
     /// Those of the source, byte for byte, if the copy has its stem. Otherwise they name the copy, and the manifest says
-    /// what was copied; that of an encrypted backup also names `signer`, who signs the copy. A checksum file that is not the one of the manifest is taken as it is: its digest will not fit.
+    /// what was copied; that of an encrypted backup also names `signer`, who signs the copy. A checksum file that is not the
+    /// one of the manifest is taken as it is: its digest will not fit.
     pub(super) fn of(
         read: Manifest,
         manifest: Vec<u8>,

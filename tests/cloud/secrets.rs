@@ -55,7 +55,9 @@ fn files_without_secrets(directory: &Path) -> usize {
 fn traced(host: &Host, arguments: &[&str]) -> Did {
     let program = host.program(arguments);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-e", "trace=execve", "-e", "signal=none", "-s", "100000", "-o"]).arg(host.at("calls"));
+    command
+        .args(["-f", "--seccomp-bpf", "-qq", "-e", "trace=execve", "-e", "signal=none", "-s", "100000", "-o"])
+        .arg(host.at("calls"));
     command.arg(program.get_program()).args(program.get_args()).arg("--config").arg(host.at("volbak.toml"));
     for (name, value) in program.get_envs() {
         command.env(name, value.unwrap());
@@ -86,9 +88,9 @@ fn no_secret_is_shown_or_kept() {
             "enable_mail_notification = true\nemail_recipient = ['a@example.com']\n\
              [openstack]\ncloud = 'test'\nclouds_file = '{clouds}'\nhost = 'storage-1'\n\
              [mail]\nsmtp_host = '127.0.0.1'\nsmtp_port = 1\ntls = 'none'\nuser = 'u'\npassword_file = '{password}'\n\
-             spool_dir = '{spool}'\n\
+             spool_dir = '{spool}'\ndeadline_seconds = 5\n\
              [[notify]]\nkind = 'webhook'\nurl_file = '{url}'\nheaders = {{ Authorization = '{header}' }}\n\
-             on = ['start', 'ok', 'warning', 'failure']\n",
+             on = ['start', 'ok', 'warning', 'failure']\ndeadline_seconds = 5\n",
             spool = host.at("spool").display()
         ),
     );

@@ -129,7 +129,7 @@ fn images_that_are_no_disk_of_their_own_are_refused_with_what_to_do() {
     }
     let cut = directory.path().join("cut");
     fs::write(&cut, &fs::read(&image).unwrap()[..70_000]).unwrap();
-    refused(&cut, &["qemu-img check"]);
+    refused(&cut, &["it was cut off", "copy it again"]);
 
     // A process of QEMU's that writes to it.
     let mut writer = Command::new("qemu-io")

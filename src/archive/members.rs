@@ -119,10 +119,10 @@ impl MemberWriter {
         known
     }
 
-    /// Sets the table of segments of the previous archive, from which the store copies.
-    pub(super) fn copy_segments_of(&mut self, table: Arc<dyn BlockRead>) {
+    /// Sets the table of segments of the previous archive.
+    pub(super) fn know_segments_of(&mut self, table: Arc<dyn BlockRead>) {
         // Fails only after an error, which the next member reports.
-        let _ = self.order.when_written(0, |sink| sink.copy_segments_of(table));
+        let _ = self.order.when_written(0, |sink| sink.know_segments_of(table));
     }
 
     /// Submits members that are adjacent in the previous archive, to be read and checked in parallel. False if no

@@ -108,6 +108,9 @@ impl<'a> ArchiveWriter<'a> {
     #[doc(hidden)]
     pub fn carry_from(&mut self, parent: Parent, share: Share, reread_from: u64) {
         let stop = Arc::clone(&self.stop);
+        if let Some(table) = parent.segments() {
+            self.tar.members().know_segments_of(Arc::clone(table));
+        }
         let carry = match (parent.archive().clone(), parent.known_data()) {
             (ParentArchive::File(file), Some(data)) => {
                 self.known = Some(self.tar.members().carry_from(file, parent.members(), data, share));
@@ -115,9 +118,6 @@ impl<'a> ArchiveWriter<'a> {
             }
             (ParentArchive::File(_), None) => return,
             (ParentArchive::Stored(object), _) => {
-                if let Some(table) = parent.segments() {
-                    self.tar.members().copy_segments_of(Arc::clone(table));
-                }
                 self.stored = Some(StoredParent::new(object));
                 Carry::in_stretches(parent, share, reread_from, stop)
             }

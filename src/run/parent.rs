@@ -359,8 +359,12 @@ fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previ
         return Err(UnusableError::PlainLayout);
     }
     let mut parent = Parent::open(&*archive, index, &manifest.as_parent())?;
-    if let Some(record) = manifest.encryption.as_ref().filter(|_| !files.is_local()) {
-        parent.set_segments(segments_of(files, record)?);
+    match manifest.encryption.as_ref().map(|record| segments_of(files, record)) {
+        Some(Ok(table)) => parent.set_segments(table),
+        // All segments are read, and can be hashed.
+        Some(Err(_)) if files.is_local() => {}
+        Some(Err(error)) => return Err(error),
+        None => {}
     }
     let trust = Trust::new(manifest, &parent);
     let on_server = manifest.carried.as_ref().and_then(|carried| carried.on_server);

@@ -278,6 +278,13 @@ fn later_nights_are_carried_without_a_key_until_the_recipients_change() {
     let (fifth, _) = host.back_up();
     assert!(manifest(&fifth)["carried"]["members"].as_u64().unwrap() > 0);
 
+    // What is in a table that was changed does not get into the next one.
+    damage(&beside(&fifth, "segments"), 100);
+    let (next, _) = host.back_up();
+    damage(&beside(&fifth, "segments"), 100);
+    assert!(manifest(&next)["carried"]["members"].as_u64().unwrap() > 0);
+    host.with_key("two", 0, &["verify", next.to_str().unwrap()]);
+
     // Key rotation: one night without carrying, and the new key alone reads the new backups.
     host.write_config(&["two", "other"]);
     let (sixth, said) = host.back_up();

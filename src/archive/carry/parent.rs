@@ -104,7 +104,7 @@ pub struct Parent {
     groups: GroupTable,
     /// `None` if the archive is an object: what a changed file or a raw image has of it is not copied.
     data: Option<Arc<KnownData>>,
-    /// The table of its segments, if it is an encrypted object.
+    /// The table of its segments, if it is encrypted.
     segments: Option<Arc<dyn BlockRead>>,
     index: Arc<dyn BlockRead>,
     reader: GroupReader,
@@ -167,7 +167,8 @@ impl Parent {
         Ok(Self { stem, suffix, archive, tar_bytes, groups, data, segments, index: again, reader, clocks, left_out })
     }
 
-    /// Sets the table of its segments, whose digest was checked: the store copies segments that this host does not see.
+    /// Sets the table of its segments, whose digest was checked: what is carried forward is not hashed for the table again, and a
+    /// store copies segments that this host does not see.
     pub(crate) fn set_segments(&mut self, table: Arc<dyn BlockRead>) {
         self.segments = Some(table);
     }

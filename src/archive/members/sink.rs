@@ -33,7 +33,7 @@ pub(super) struct Sink {
     index: io::BufWriter<Hashing>,
     /// The table of segments, if the archive is encrypted.
     segments: Option<NewTable>,
-    /// The segments of the previous archive, if the store copies from it.
+    /// The segments of the previous archive, if it is encrypted, too.
     known_segments: Option<KnownSegments>,
     /// Buffered lines.
     lines: Vec<u8>,
@@ -78,7 +78,7 @@ impl Sink {
     }
 
     /// Sets the table of segments of the previous archive.
-    pub(super) fn copy_segments_of(&mut self, table: Arc<dyn BlockRead>) {
+    pub(super) fn know_segments_of(&mut self, table: Arc<dyn BlockRead>) {
         self.known_segments = Some(KnownSegments::new(table));
     }
 
@@ -133,7 +133,7 @@ impl Sink {
         if let Some((file, offset)) = shared {
             self.pad_before(file, offset, bytes.len())?;
         }
-        let Self { archive, sha1, segments, control, .. } = self;
+        let Self { archive, sha1, segments, known_segments, control, .. } = self;
         // Written before hashed: where the bytes are copied, this brings them into the cache faster than
         // hashing.
         let began = Instant::now();
@@ -146,7 +146,8 @@ impl Sink {
         let is_written = Instant::now();
         hash(sha1, bytes);
         if let Some(segments) = segments {
-            add_each(segments, bytes, members.map(|(length, _)| length))?;
+            let known = known_segments.as_mut().zip(from.map(|(_, offset)| offset));
+            add_each(segments, known, bytes, members.map(|(length, _)| length))?;
         }
         control.note_writing(is_written - began);
         control.note_busy(is_written.elapsed());
@@ -291,15 +292,25 @@ fn hash(sha1: &mut Option<Sha1>, bytes: &[u8]) {
     }
 }
 
-/// Adds adjacent segments of these lengths to the table.
+/// Adds adjacent segments of these lengths to the table. The previous archive may have them at an offset: they were compared with
+/// their digests in its index, and their SHA-256 is in its table.
 fn add_each(
     table: &mut TableWriter<impl Write>,
+    mut known: Option<(&mut KnownSegments, u64)>,
     mut bytes: &[u8],
     lengths: impl Iterator<Item = u64>,
 ) -> io::Result<()> {
     for length in lengths {
         let (segment, rest) = bytes.split_at(usize::try_from(length).map_or(bytes.len(), |len| len.min(bytes.len())));
-        table.add(segment)?;
+        let sha256 = known.as_mut().and_then(|(known, offset)| {
+            let sha256 = known.sha256_of(*offset, length).ok();
+            *offset += length;
+            sha256
+        });
+        match sha256 {
+            Some(sha256) => table.add_known(length, &sha256)?,
+            None => table.add(segment)?,
+        }
         bytes = rest;
     }
     Ok(())

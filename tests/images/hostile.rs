@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use volbak::image::format::{ClusterBits, Compat, Compression, Qcow2Options};
 use volbak::image::make::ImageKind;
 use volbak::image::qcow2::{Qcow2, Qcow2Error};
@@ -13,6 +14,21 @@ use volbak::outside::BlockRead;
 use volbak::units::ByteRange;
 
 use crate::disks::{Noise, RawDisk, run};
+
+/// A disk of every kind of content, and the directory that it lies in.
+fn mixed(seed: u64) -> (TempDir, RawDisk) {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RawDisk::mixed(directory.path(), 3_000_320, seed);
+    (directory, disk)
+}
+
+/// The qcow2 image that QEMU makes of a disk, with these options of `qemu-img convert`.
+fn converted(disk: &RawDisk, options: &[&str]) -> Vec<u8> {
+    let image = disk.path.with_extension("qcow2");
+    let paths = [disk.path.to_str().unwrap(), image.to_str().unwrap()];
+    run("qemu-img", &[&["convert", "-f", "raw", "-O", "qcow2"][..], options, &paths].concat());
+    fs::read(image).unwrap()
+}
 
 /// Reads all data of an image, as export and import do.
 fn read_all(bytes: Vec<u8>) -> Result<u64, String> {
@@ -35,8 +51,7 @@ fn read_all(bytes: Vec<u8>) -> Result<u64, String> {
 
 #[test]
 fn images_that_lie_are_refused_or_read_in_bounds() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = RawDisk::mixed(directory.path(), 3_000_320, 11);
+    let (directory, disk) = mixed(11);
     let path = directory.path().join("image");
     let mut noise = Noise::new(42);
     for (bits, compat, compression) in [
@@ -83,8 +98,7 @@ fn images_that_lie_are_refused_or_read_in_bounds() {
 
 #[test]
 fn one_cluster_is_not_the_place_of_two() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = RawDisk::mixed(directory.path(), 3_000_320, 12);
+    let (directory, disk) = mixed(12);
     let path = directory.path().join("image");
     disk.image(ImageKind::Qcow2(Qcow2Options::default()), &path);
     let mut bytes = fs::read(&path).unwrap();
@@ -99,12 +113,8 @@ fn one_cluster_is_not_the_place_of_two() {
 /// Data do not lie in what the image needs itself: header, L1 table, L2 tables, refcounts.
 #[test]
 fn data_in_the_place_of_metadata_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = RawDisk::mixed(directory.path(), 3_000_320, 16);
-    let path = directory.path().join("image");
-    let (raw, image) = (disk.path.to_str().unwrap(), path.to_str().unwrap());
-    run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", raw, image]);
-    let good = fs::read(&path).unwrap();
+    let (_directory, disk) = mixed(16);
+    let good = converted(&disk, &[]);
     let word = |at: usize| u64::from_be_bytes(good[at..at + 8].try_into().unwrap());
     let (l1, refcounts) = (word(40), word(48));
     let l2 = word(l1 as usize) & 0x00ff_ffff_ffff_fe00;
@@ -126,15 +136,11 @@ fn data_in_the_place_of_metadata_are_refused() {
 /// nothing wrong. The end of the last cluster behind the end of the disk is nothing that is missing.
 #[test]
 fn an_image_that_was_cut_off_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = RawDisk::mixed(directory.path(), 3_000_320, 14);
-    let path = directory.path().join("image");
-    let (raw, image) = (disk.path.to_str().unwrap(), path.to_str().unwrap());
+    let (_directory, disk) = mixed(14);
     for options in
         [&["-S", "0"][..], &["-o", "compat=0.10"], &["-o", "cluster_size=4k"], &["-o", "cluster_size=2M"], &["-c"]]
     {
-        run("qemu-img", &[&["convert", "-f", "raw", "-O", "qcow2"][..], options, &[raw, image]].concat());
-        let whole = fs::read(&path).unwrap();
+        let whole = converted(&disk, options);
         let mut noise = Noise::new(15);
         let cluster = 1 << u32::from_be_bytes(whole[20..24].try_into().unwrap());
         let in_last = (0..40).map(|_| 1 + noise.below(cluster) as usize).collect::<Vec<_>>();
@@ -150,7 +156,7 @@ fn an_image_that_was_cut_off_is_refused() {
             );
         }
     }
-    let message = Qcow2::open(Arc::new(fs::read(&path).unwrap()[..70_000].to_vec())).err().unwrap().to_string();
+    let message = Qcow2::open(Arc::new(converted(&disk, &["-c"])[..70_000].to_vec())).err().unwrap().to_string();
     assert!(message.contains("cut off") && message.contains("copy it again"), "{message}");
 }
 
@@ -181,10 +187,7 @@ fn images_that_need_more_than_is_read_are_refused() {
 /// What qemu-img writes, in each of its ways, is read as the same disk.
 #[test]
 fn what_qemu_writes_is_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = RawDisk::mixed(directory.path(), 3_000_320, 13);
-    let path = directory.path().join("image");
-    let (raw, image) = (disk.path.to_str().unwrap(), path.to_str().unwrap());
+    let (_directory, disk) = mixed(13);
     for options in [
         &["-o", "compat=0.10"][..],
         &["-o", "compat=1.1,cluster_size=512"],
@@ -195,8 +198,7 @@ fn what_qemu_writes_is_read() {
         &["-o", "preallocation=metadata"],
         &["-o", "refcount_bits=64,lazy_refcounts=on"],
     ] {
-        run("qemu-img", &[&["convert", "-f", "raw", "-O", "qcow2"][..], options, &[raw, image]].concat());
-        let read = Qcow2::open(Arc::new(fs::read(&path).unwrap())).unwrap();
+        let read = Qcow2::open(Arc::new(converted(&disk, options))).unwrap();
         let mut content = vec![1; read.len_bytes() as usize];
         read.read_at(0, &mut content).unwrap();
         assert!(content == disk.content(), "{options:?}");

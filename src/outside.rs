@@ -18,6 +18,8 @@ use chrono::{DateTime, Utc};
 mod cursor;
 pub(crate) mod digest;
 pub(crate) mod file_lock;
+#[cfg(test)]
+pub(crate) mod for_tests;
 pub mod host;
 pub mod inode_flags;
 pub mod memory;

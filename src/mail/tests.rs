@@ -1,16 +1,15 @@
 //! What needs no mail server: files, a program in sendmail's place, a server that is down or silent, the spool's bounds.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use super::{Delivery, Settings, SmtpServer, SpoolSettings, Tls, Transport, send};
+use crate::outside::for_tests::{ClosedPort, program};
 use crate::report::Rendered;
 
 fn at(time: &str) -> DateTime<Utc> {
@@ -44,14 +43,6 @@ fn server(port: u16) -> Transport {
         login: None,
         ca_file: None,
     })
-}
-
-/// A port without a listener. It is nobody else's while the descriptor is there.
-fn closed_port() -> (OwnedFd, u16) {
-    let held = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = SocketAddrV4::try_from(getsockname(&held).unwrap()).unwrap().port();
-    (held, port)
 }
 
 fn files(directory: &Path) -> Vec<String> {
@@ -117,8 +108,8 @@ fn a_wrong_address_is_a_problem_that_names_it() {
 #[test]
 fn a_server_that_is_down_leaves_the_mail_in_the_spool_for_the_next_run() {
     let directory = tempfile::tempdir().unwrap();
-    let (_held, port) = closed_port();
-    let down = settings(directory.path(), server(port));
+    let closed = ClosedPort::new();
+    let down = settings(directory.path(), server(closed.number()));
     let first = send(&down, &rendered(), at("2026-11-20T01:00:01Z"));
     assert!(!first.sent);
     assert_eq!((first.waiting, first.problems.len()), (1, 1), "{first:?}");
@@ -141,8 +132,8 @@ fn a_server_that_is_down_leaves_the_mail_in_the_spool_for_the_next_run() {
 #[test]
 fn the_spool_is_bounded_in_number_and_age_and_leaves_foreign_files_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let (_held, port) = closed_port();
-    let down = settings(directory.path(), server(port));
+    let closed = ClosedPort::new();
+    let down = settings(directory.path(), server(closed.number()));
     let spool = directory.path().join("spool");
     fs::create_dir(&spool).unwrap();
     for foreign in ["README", "volbak-x.mail", "volbak-20200101T000000.000000000-1.eml"] {
@@ -169,8 +160,8 @@ fn the_spool_is_bounded_in_number_and_age_and_leaves_foreign_files_alone() {
 #[test]
 fn a_damaged_mail_in_the_spool_is_reported_and_does_not_stop_the_others() {
     let directory = tempfile::tempdir().unwrap();
-    let (_held, port) = closed_port();
-    let down = settings(directory.path(), server(port));
+    let closed = ClosedPort::new();
+    let down = settings(directory.path(), server(closed.number()));
     send(&down, &rendered(), at("2026-11-20T01:00:01Z"));
     let spool = directory.path().join("spool");
     fs::write(spool.join("volbak-20261119T010001.000000000-1.mail"), "{\"from\":").unwrap();
@@ -217,13 +208,9 @@ fn a_server_that_drips_is_given_up_at_the_deadline() {
 }
 
 fn script(directory: &Path, text: &str) -> Transport {
-    let program = directory.join("sendmail");
-    // A child writes it: the kernel runs no file that is open for writing, and a child that another test has just forked would have
-    // this process' descriptor of it until its exec.
-    let write = "printf '#!/bin/sh\\n%s\\n' \"$2\" >\"$1\"; chmod 755 \"$1\"";
-    let status = std::process::Command::new("sh").args(["-ec", write, "sh"]).arg(&program).arg(text).status().unwrap();
-    assert!(status.success());
-    Transport::Sendmail { program }
+    let path = directory.join("sendmail");
+    program(&path, text);
+    Transport::Sendmail { program: path }
 }
 
 #[test]

@@ -141,6 +141,7 @@ mod tests {
     use super::Hooks;
     use crate::config::HookOptions;
     use crate::outside::Cancel;
+    use crate::outside::for_tests::program;
     use crate::run::backup::AroundFreeze;
 
     fn command(script: &str) -> Vec<String> {
@@ -152,11 +153,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let (log, script) = (dir.path().join("log"), dir.path().join("thaw"));
-        // A child writes it: the kernel runs no file that is open for writing, and a child that another test has just forked would
-        // have this process' descriptor of it until its exec.
-        let write = "printf '#!/bin/sh\\necho thaw >>%s\\n' \"$2\" >\"$1\"";
-        let written = std::process::Command::new("sh").args(["-ec", write, "sh"]).args([&script, &log]).status();
-        assert!(written.unwrap().success());
+        program(&script, &format!("echo thaw >>{}", log.display()));
         let says = |word: &str| command(&format!("echo {word} >>{}", log.display()));
         let thaw = script.to_str().unwrap().to_owned();
         for thaw in [vec![thaw.clone()], vec!["/bin/sh".to_owned(), "-e".to_owned(), thaw]] {

@@ -137,6 +137,7 @@ impl Protocol for Tokens {
             // Another request may have been refused with the same token, and have given it up already.
             *self.access() = None;
         }
+        // A store that always answers 401 is not asked for ever: `Wire` mends each request once (`is_mended`).
         status == 401
     }
 

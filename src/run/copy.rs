@@ -14,6 +14,7 @@ mod outcome;
 mod segments;
 mod signed;
 mod transfer;
+mod walker;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -1,92 +1,64 @@
-//! The digests of all members of an archive, as its bytes pass by: the proof of an archive whose SHA-1 is not known.
+//! The index of an archive, as a list of its pieces: its members.
 
 use std::sync::Arc;
 
+use super::walker::{PieceList, Walker};
 use crate::archive::index::{Line, MemberDigest, MemberLine};
-use crate::archive::read::index_file::{IndexReader, MAX_MEMBER_BYTES};
+use crate::archive::read::index_file::IndexReader;
 use crate::outside::BlockRead;
 use crate::shown::hex;
 
 /// Compares an archive with its index, member by member.
-pub(super) struct Members {
-    index: Arc<dyn BlockRead>,
-    /// `None` before the first byte, and after a mistake.
-    reader: Option<IndexReader>,
-    /// The member that passes by, and its bytes so far.
-    current: Option<MemberLine>,
+pub(super) type Members = Walker<MemberIndex>;
+
+/// The index, and the member that passes by.
+pub(super) struct MemberIndex {
+    reader: IndexReader,
+    /// Kept until the member is complete: which digest it has depends on the volbak that wrote it. The index bounds its length.
     bytes: Vec<u8>,
-    is_begun: bool,
-    /// What is wrong first.
-    mistake: Option<String>,
 }
 
-/// At the beginning, whatever has passed by.
-impl Clone for Members {
-    fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.index))
-    }
-}
+impl PieceList for MemberIndex {
+    type Piece = MemberLine;
 
-impl Members {
-    pub(super) fn new(index: Arc<dyn BlockRead>) -> Self {
-        Self { index, reader: None, current: None, bytes: Vec::new(), is_begun: false, mistake: None }
+    const NAME: &'static str = "its index";
+
+    fn open(index: Arc<dyn BlockRead>) -> Result<Self, String> {
+        let reader = IndexReader::hashing(index).map_err(|error| error.to_string())?;
+        Ok(Self { reader, bytes: Vec::new() })
     }
 
-    pub(super) fn update(&mut self, mut bytes: &[u8]) {
-        if !self.is_begun {
-            self.is_begun = true;
-            match IndexReader::hashing(Arc::clone(&self.index)) {
-                Ok(reader) => self.reader = Some(reader),
-                Err(error) => self.mistake = Some(error.to_string()),
-            }
-            self.next();
-        }
-        while let Some(member) = self.current.take_if(|_| !bytes.is_empty()) {
-            let left = usize::try_from(member.length.min(MAX_MEMBER_BYTES)).unwrap_or(0) - self.bytes.len();
-            let (now, later) = bytes.split_at(bytes.len().min(left));
-            self.bytes.extend_from_slice(now);
-            bytes = later;
-            if now.len() < left {
-                self.current = Some(member);
-            } else if member.digest.is_of(&self.bytes) {
-                self.bytes.clear();
-                self.next();
-            } else {
-                self.mistake = Some(format!("{} for member {}", digest_of(&self.bytes), member.number));
-            }
-        }
-        if !bytes.is_empty() && self.mistake.is_none() {
-            self.mistake = Some("more bytes than its index says".to_owned());
-        }
-    }
-
-    /// Takes the next member of the index.
-    fn next(&mut self) {
-        while let Some(reader) = &mut self.reader {
-            match reader.next_line() {
-                Ok(Some(Line::Member(member))) => {
-                    self.current = Some(member);
-                    return;
+    fn next(&mut self) -> Result<Option<(MemberLine, u64)>, String> {
+        loop {
+            match self.reader.next_line().map_err(|error| error.to_string())? {
+                Some(Line::Member(member)) => {
+                    let length = member.length;
+                    return Ok(Some((member, length)));
                 }
-                Ok(Some(_)) => {}
-                Ok(None) => return,
-                Err(error) => {
-                    self.mistake = Some(error.to_string());
-                    self.reader = None;
-                }
+                Some(_) => {}
+                None => return Ok(None),
             }
         }
     }
 
-    /// The SHA-256 of the index if all members have the digests in it, or what is wrong.
-    pub(super) fn finish(self) -> String {
-        match (self.mistake, self.current, self.reader) {
-            (Some(mistake), ..) => mistake,
-            (None, Some(member), _) => format!("cut off in member {}", member.number),
-            (None, None, reader) => {
-                reader.and_then(IndexReader::into_sha256).map_or_else(|| "unknown".to_owned(), |digest| hex(&digest))
-            }
+    fn take(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn judge(&mut self, member: &MemberLine) -> Result<(), String> {
+        if !member.digest.is_of(&self.bytes) {
+            return Err(format!("{} for {}", digest_of(&self.bytes), Self::place(member)));
         }
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn place(member: &MemberLine) -> String {
+        format!("member {}", member.number)
+    }
+
+    fn sha256(self) -> Result<String, String> {
+        self.reader.into_sha256().map(|digest| hex(&digest)).ok_or_else(|| "unknown".to_owned())
     }
 }
 

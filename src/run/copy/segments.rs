@@ -1,90 +1,59 @@
-//! The digests of all segments of an encrypted archive, as its bytes pass by: the proof of one whose SHA-1 is not known.
+//! The table of the segments of an encrypted archive, as a list of its pieces: no key is needed.
 
 use std::io;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::walker::{PieceList, Walker};
 use crate::encryption::table::{Segment, TableReader, TableWriter};
 use crate::outside::BlockRead;
 use crate::shown::hex;
 
-/// Compares an archive with its table, segment by segment, without a key.
-pub(super) struct Segments {
-    table: Arc<dyn BlockRead>,
-    /// `None` before the first byte.
-    reader: Option<TableReader>,
+/// Compares an archive with its table of segments.
+pub(super) type Segments = Walker<SegmentTable>;
+
+/// The table, and the segment that passes by.
+pub(super) struct SegmentTable {
+    reader: TableReader,
     /// The table as it was read, for its digest.
     read: TableWriter<io::Sink>,
-    current: Option<Current>,
-    /// What is wrong first.
-    mistake: Option<String>,
-}
-
-/// The segment that passes by.
-struct Current {
-    segment: Segment,
-    left: u64,
     hash: Sha256,
 }
 
-/// At the beginning, whatever has passed by.
-impl Clone for Segments {
-    fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.table))
-    }
-}
+impl PieceList for SegmentTable {
+    type Piece = Segment;
 
-impl Segments {
-    pub(super) fn new(table: Arc<dyn BlockRead>) -> Self {
-        Self { table, reader: None, read: TableWriter::new(io::sink()), current: None, mistake: None }
+    const NAME: &'static str = "its table of segments";
+
+    fn open(table: Arc<dyn BlockRead>) -> Result<Self, String> {
+        Ok(Self { reader: TableReader::new(table), read: TableWriter::new(io::sink()), hash: Sha256::new() })
     }
 
-    pub(super) fn update(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.mistake.is_none() {
-            let Some(mut current) = self.current.take().or_else(|| self.next()) else {
-                self.mistake.get_or_insert_with(|| "more bytes than its table of segments says".to_owned());
-                return;
-            };
-            let len = usize::try_from(current.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-            let (now, later) = bytes.split_at(len);
-            current.hash.update(now);
-            current.left -= len as u64;
-            bytes = later;
-            if current.left > 0 {
-                self.current = Some(current);
-            } else if <[u8; 32]>::from(current.hash.finalize()) != current.segment.sha256 {
-                self.mistake = Some(format!("different from it at byte {}", current.segment.offset));
-            }
+    fn next(&mut self) -> Result<Option<(Segment, u64)>, String> {
+        let Some(segment) = self.reader.next().map_err(|error| error.to_string())? else { return Ok(None) };
+        self.read.add_known(segment.length, &segment.sha256).map_err(|error| error.to_string())?;
+        Ok(Some((segment, segment.length)))
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+    }
+
+    fn judge(&mut self, segment: &Segment) -> Result<(), String> {
+        if <[u8; 32]>::from(self.hash.finalize_reset()) == segment.sha256 {
+            Ok(())
+        } else {
+            Err(format!("different from it at byte {}", segment.offset))
         }
     }
 
-    /// Takes the next segment of the table; `None` at its end, and after a mistake.
-    fn next(&mut self) -> Option<Current> {
-        let reader = self.reader.get_or_insert_with(|| TableReader::new(Arc::clone(&self.table)));
-        let next = reader.next().map_err(|error| error.to_string()).and_then(|segment| {
-            let Some(segment) = segment else { return Ok(None) };
-            self.read.add_known(segment.length, &segment.sha256).map_err(|error| error.to_string())?;
-            Ok(Some(segment))
-        });
-        match next {
-            Ok(segment) => segment.map(|segment| Current { segment, left: segment.length, hash: Sha256::new() }),
-            Err(mistake) => {
-                self.mistake = Some(mistake);
-                None
-            }
-        }
+    fn place(segment: &Segment) -> String {
+        format!("the segment at byte {}", segment.offset)
     }
 
-    /// The SHA-256 of the table if all segments have the digests in it, or what is wrong.
-    pub(super) fn finish(mut self) -> String {
-        if self.mistake.is_none() && self.current.take().or_else(|| self.next()).is_some() {
-            self.mistake = Some("cut off".to_owned());
-        }
-        match self.mistake {
-            Some(mistake) => mistake,
-            None => self.read.finish().map_or_else(|error| error.to_string(), |table| hex(&table.sha256)),
-        }
+    fn sha256(self) -> Result<String, String> {
+        self.read.finish().map(|table| hex(&table.sha256)).map_err(|error| error.to_string())
     }
 }
 

@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::backup::Place;
 use crate::disks::Noise;
 use crate::killed::{length, names, run_until};
@@ -295,6 +297,24 @@ fn places_that_are_no_other_place_are_refused() {
     assert!(!two.place.path("missing").exists());
     let unknown = two.copy(&["--all", "nothing"]);
     assert_eq!(unknown.status, 2, "{}", unknown.stderr);
+}
+
+#[test]
+fn an_interrupted_copy_into_a_directory_says_that_it_goes_on_and_does() {
+    let two = Two::new(&[("disk", 12 << 20)]);
+    let (from, to) = (two.place.to(), two.second());
+    let slow = ["copy", "--all", "--to", to.to_str().unwrap(), "--destination", &from, "--read-rate", "4M", "-q"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_volbak"));
+    let first = command.args(slow).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    crate::testkit::wait::wait_until("the copy writes", || length(&two.second().join("disk")) > 1 << 20);
+    kill_process(Pid::from_child(&first), Signal::INT).unwrap();
+    let output = first.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("interrupted; the next copy continues where this one stopped"), "{said}");
+    let kept = two.copy(&["--all"]).json()["backups"][0]["kept_bytes"].as_u64();
+    assert!(kept > Some(1 << 20), "{kept:?}");
+    two.assert_equal("disk");
 }
 
 #[test]

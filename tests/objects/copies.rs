@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use volbak::objects::{Limits, ObjectAddress, ObjectClient};
 
@@ -131,6 +132,29 @@ fn a_store_is_copied_to_a_store_after_each_night() {
     pair.second.good(&["verify", "--all"]);
     let inside = pair.place.verb(&["copy", "--all", "--to", "s3://backups/host-1/inside"]);
     assert!(inside.status == 2 && inside.stderr.contains("lies inside"), "{inside:?}");
+}
+
+#[test]
+fn an_interrupted_copy_into_a_store_says_that_it_starts_again() {
+    let server = Storing::start();
+    let pair = Pair::new(Place::in_process(&server, ""), "");
+    let (_, text) = directory(&pair.place);
+    let slow = ["copy", "--all", "--from", &text, "--to", &pair.to, "--read-rate", "2M", "-q"];
+    let mut command = pair.place.host.program(&slow);
+    command.arg("--config").arg(pair.place.host.at("volbak.toml"));
+    let copying = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the copy writes", || !pair.second.names("vol").is_empty());
+    kill_process(Pid::from_child(&copying), Signal::INT).unwrap();
+    let output = copying.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("interrupted; the next copy starts this backup again"), "{said}");
+    let whole = pair.second.whole_backups("vol").len();
+    assert!(whole < 2, "{said}");
+    let report = pair.copy(&text);
+    let copied: Vec<_> =
+        report["backups"].as_array().unwrap().iter().filter(|one| one["outcome"] == "copied").collect();
+    assert!(copied.len() == 2 - whole && copied.iter().all(|one| one["kept_bytes"] == 0), "{report}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub enum CopyError {
     /// One of the destinations.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Interrupted. What is copied so far stays, and the next copy continues with it.
-    #[error("interrupted; the next copy continues where this one stopped")]
+    /// Interrupted. Backups that are copied so far stay, and a part of one in a directory, with which the next copy continues.
+    #[error("{}", .0.ended_early.as_deref().unwrap_or("interrupted; the next copy copies what is missing"))]
     Stopped(Box<CopyReport>),
 }

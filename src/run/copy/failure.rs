@@ -8,12 +8,18 @@ use crate::manifest::ManifestError;
 use crate::store::open::OpenError;
 use crate::store::{ReadError, StoreError};
 
+/// What a copy into an object store does after an interruption.
+const STARTS_AGAIN: &str = "starts this backup again: an object store keeps no part of a file";
+
 /// Why a backup was not copied.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransferError {
     /// Interrupted.
-    #[error("interrupted; the next copy continues where this one stopped")]
-    Stopped,
+    #[error("interrupted; the next copy {}", if *continues { "continues where this one stopped" } else { STARTS_AGAIN })]
+    Stopped {
+        /// Whether the target keeps the part that was copied.
+        continues: bool,
+    },
     /// The copy has a name of its own, which the signature covers, and this host signs nothing.
     #[error(
         "a copy in {} has a name of its own, which the signature of an encrypted backup covers. Set `signing_key` and `recipients` in \
@@ -93,7 +99,7 @@ impl TransferError {
     /// Whether no other backup can be copied after this error.
     pub(super) fn ends_all(&self) -> bool {
         match self {
-            Self::Stopped | Self::TargetGone(_) | Self::Write { .. } => true,
+            Self::Stopped { .. } | Self::TargetGone(_) | Self::Write { .. } => true,
             Self::Target(error) => !matches!(error, StoreError::Taken(_) | StoreError::SameName { .. }),
             _ => false,
         }

@@ -149,6 +149,10 @@ impl Transfer<'_> {
         Ok(done)
     }
 
+    fn stopped(&self) -> TransferError {
+        TransferError::Stopped { continues: self.to.is_local() }
+    }
+
     /// Before anything is published: the path of an unmounted target leads to the host's own disk.
     fn check_target(&self) -> Result<(), TransferError> {
         match self.to.is_still_there() {
@@ -208,7 +212,7 @@ impl Transfer<'_> {
         });
         match read {
             Ok(()) => Ok(Some((hash, len))),
-            Err(PieceError::Stopped) => Err(TransferError::Stopped),
+            Err(PieceError::Stopped) => Err(self.stopped()),
             // It is copied again.
             Err(PieceError::Read(..) | PieceError::Write(_)) => Ok(None),
         }
@@ -233,7 +237,7 @@ impl Transfer<'_> {
         });
         match written {
             Ok(()) => writer.flush().map_err(failed),
-            Err(PieceError::Stopped) => Err(TransferError::Stopped),
+            Err(PieceError::Stopped) => Err(self.stopped()),
             Err(PieceError::Read(offset, source)) => {
                 Err(TransferError::Read { path: part.path.clone(), offset, source })
             }

@@ -65,6 +65,15 @@ impl<W: Write> TableWriter<W> {
         self.out.write_all(line.as_bytes())
     }
 
+    /// Adds the next segment, which the previous archive has at this offset: it was compared with its digest in the index of that
+    /// archive, and its SHA-256 is taken from the table. One that is not in the table is hashed.
+    pub(crate) fn add_carried(&mut self, segment: &[u8], known: &mut KnownSegments, offset: u64) -> io::Result<()> {
+        match known.sha256_of(offset, segment.len() as u64) {
+            Ok(sha256) => self.add_known(segment.len() as u64, &sha256),
+            Err(_) => self.add(segment),
+        }
+    }
+
     pub(crate) fn finish(mut self) -> io::Result<WrittenTable> {
         self.out.flush()?;
         Ok(WrittenTable { sha256: self.sha256.finalize().into(), bytes: self.bytes })

@@ -347,7 +347,11 @@ fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result
         archive_bytes: manifest.sizes.archive_bytes,
         members: manifest.sizes.members,
     };
-    let parent = ImageParent::open(archive, index, &facts, share)?;
+    let mut parent = ImageParent::open(archive, index, &facts, share)?;
+    // Without the table that this host wrote, all segments are hashed: each of them is read.
+    if let Some(table) = manifest.encryption.as_ref().and_then(|record| segments_of(files, record).ok()) {
+        parent.set_segments(table);
+    }
     Ok(PreviousImage { parent, digests: manifest.digests.clone() })
 }
 

@@ -542,6 +542,13 @@ fn images_are_encrypted_carried_and_restored() {
     assert!(two.iter().filter(|segment| one.contains(segment)).count() as u64 >= carried);
     host.with_key("one", 0, &["verify", second.to_str().unwrap(), "--restore-test"]);
 
+    // What is in a table that was changed does not get into the next one.
+    damage(&beside(&second, "segments"), 100);
+    let (third, _) = host.back_up_with(0, &["--image"]);
+    damage(&beside(&second, "segments"), 100);
+    assert!(manifest(&third)["carried"]["members"].as_u64().unwrap() > 2);
+    host.with_key("two", 0, &["verify", third.to_str().unwrap()]);
+
     // Each damaged segment is found, also one of zeros: with a key and without.
     let whole = fs::read(&second).unwrap();
     let table = fs::read_to_string(beside(&second, "segments")).unwrap();

@@ -42,6 +42,8 @@ pub struct ImageParent {
     stem: String,
     archive: Arc<dyn BlockRead>,
     index_file: Arc<dyn BlockRead>,
+    /// The table of its segments, if it is encrypted.
+    segments: Option<Arc<dyn BlockRead>>,
     share: Share,
     index: ImageIndexReader,
     /// The member that was read last.
@@ -69,7 +71,17 @@ impl ImageParent {
         }
         let index_file = Arc::clone(&index);
         let index = ImageIndexReader::new(index)?;
-        Ok(Self { stem: facts.stem.clone(), archive, index_file, share, index, next: None })
+        Ok(Self { stem: facts.stem.clone(), archive, index_file, segments: None, share, index, next: None })
+    }
+
+    /// Sets the table of its segments, whose digest was checked: what is copied is not hashed for the table again.
+    pub(crate) fn set_segments(&mut self, table: Arc<dyn BlockRead>) {
+        self.segments = Some(table);
+    }
+
+    /// The table of its segments.
+    pub(super) fn segments(&self) -> Option<&Arc<dyn BlockRead>> {
+        self.segments.as_ref()
     }
 
     /// The start of its file names.

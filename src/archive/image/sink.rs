@@ -19,7 +19,7 @@ use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 use crate::archive::members::{ArchiveFile, Hashing, InOrder, KnownMembersOf, Outputs, WrittenMembers};
 use crate::encryption::Recipients;
 use crate::encryption::segment::GZIP_NAME;
-use crate::encryption::table::{NewTable, TableWriter};
+use crate::encryption::table::{KnownSegments, NewTable, TableWriter};
 use crate::outside::BlockRead;
 
 /// A piece of the volume being read, compressed and written. Its buffers are reused.
@@ -89,6 +89,8 @@ pub(super) struct ImageSink {
     recipients: Option<Recipients>,
     /// The table of segments, if they are.
     segments: Option<NewTable>,
+    /// The segments of the previous archive, if it is encrypted, too.
+    known_segments: Option<KnownSegments>,
     index: io::BufWriter<Hashing>,
     line: Vec<u8>,
     totals: ImageTotals,
@@ -118,6 +120,7 @@ impl ImageSink {
             sha1: Sha1::new(),
             recipients,
             segments,
+            known_segments: None,
             index,
             line: Vec::new(),
             totals: ImageTotals::default(),
@@ -136,6 +139,11 @@ impl ImageSink {
         self.archive.refer_to(previous, members);
     }
 
+    /// Sets the table of segments of the previous archive.
+    pub(super) fn know_segments_of(&mut self, table: &Arc<dyn BlockRead>) {
+        self.known_segments = Some(KnownSegments::new(Arc::clone(table)));
+    }
+
     /// Writes the zeros that wait. Which members they become depends on their place alone.
     fn write_zeros(&mut self) -> io::Result<()> {
         while self.zeros > 0 {
@@ -151,7 +159,9 @@ impl ImageSink {
             });
             self.archive.write_members(&member, &mut std::iter::once((member.len() as u64, digest)), None)?;
             self.sha1.update(&member);
-            self.add_segment(&member)?;
+            if let Some(segments) = &mut self.segments {
+                segments.add(&member)?;
+            }
             self.add_line(member.len() as u64, len, digest, Holds::Zeros)?;
             if len.is_multiple_of(BORDER_BYTES) {
                 self.known.insert(len, (member, digest));
@@ -169,10 +179,6 @@ impl ImageSink {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         recipients.seal_member(GZIP_NAME, &member, len, &mut segment);
         segment
-    }
-
-    fn add_segment(&mut self, member: &[u8]) -> io::Result<()> {
-        self.segments.as_mut().map_or(Ok(()), |segments| segments.add(member))
     }
 
     fn add_line(&mut self, length: u64, volume_length: u64, digest: [u8; 32], holds: Holds) -> io::Result<()> {
@@ -211,7 +217,11 @@ impl InOrder for ImageSink {
         self.archive.write_members(member, &mut std::iter::once((member.len() as u64, job.digest)), from)?;
         let is_written = Instant::now();
         self.sha1.update(member);
-        self.add_segment(member)?;
+        match (&mut self.segments, &mut self.known_segments, from) {
+            (Some(segments), Some(known), Some(offset)) => segments.add_carried(member, known, offset)?,
+            (Some(segments), ..) => segments.add(member)?,
+            (None, ..) => {}
+        }
         self.control.note_writing(is_written - began);
         self.control.note_busy(is_written.elapsed());
         self.add_line(job.member_len as u64, job.data_len as u64, job.digest, Holds::Data(job.content))?;

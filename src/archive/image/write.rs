@@ -72,6 +72,9 @@ pub fn write_image(
     let mut sink = sink.map_err(ArchiveError::Write)?;
     if let Some(parent) = &parent {
         sink.refer_to(parent.archive(), parent.members());
+        if let Some(table) = parent.segments() {
+            sink.know_segments_of(table);
+        }
     }
     let had_parent = parent.is_some();
     let mut writer = Writer {

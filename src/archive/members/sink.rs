@@ -292,8 +292,7 @@ fn hash(sha1: &mut Option<Sha1>, bytes: &[u8]) {
     }
 }
 
-/// Adds adjacent segments of these lengths to the table. The previous archive may have them at an offset: they were compared with
-/// their digests in its index, and their SHA-256 is in its table.
+/// Adds adjacent segments of these lengths to the table. The previous archive may have them, from an offset on.
 fn add_each(
     table: &mut TableWriter<impl Write>,
     mut known: Option<(&mut KnownSegments, u64)>,
@@ -302,13 +301,11 @@ fn add_each(
 ) -> io::Result<()> {
     for length in lengths {
         let (segment, rest) = bytes.split_at(usize::try_from(length).map_or(bytes.len(), |len| len.min(bytes.len())));
-        let sha256 = known.as_mut().and_then(|(known, offset)| {
-            let sha256 = known.sha256_of(*offset, length).ok();
-            *offset += length;
-            sha256
-        });
-        match sha256 {
-            Some(sha256) => table.add_known(length, &sha256)?,
+        match &mut known {
+            Some((known, offset)) => {
+                table.add_carried(segment, known, *offset)?;
+                *offset += length;
+            }
             None => table.add(segment)?,
         }
         bytes = rest;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Parser;
 use signal_hook::consts::SIGXFSZ;
 use volbak::error::ExitClass;
+use volbak::image::format::Format;
 use volbak::layout::render_table;
 use volbak::outside::SystemCommands;
 #[cfg(feature = "openstack")]
@@ -105,8 +106,8 @@ fn exit(done: anyhow::Result<u8>) -> ExitCode {
 }
 
 fn inspect_source(args: &InspectArgs) -> anyhow::Result<ExitClass> {
-    let layout =
-        inspect(&args.source, &SystemCommands).map_err(|error| about(&args.source, anyhow::Error::new(error)))?;
+    let layout = inspect(&args.source, args.source_format.map(Format::from), &SystemCommands)
+        .map_err(|error| about(&args.source, anyhow::Error::new(error)))?;
     if args.json {
         print_json(&layout)?;
     } else {

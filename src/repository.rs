@@ -101,7 +101,7 @@ impl Repository {
             observer,
             cancel: Cancel::default(),
         };
-        let wanted = Sources { sources: &[source], name: None, options: &|_| options.clone() };
+        let wanted = Sources { sources: &[source], name: None, format: None, options: &|_| options.clone() };
         let mut outcome = Err(BackupError::Cancelled);
         snapshot(&wanted, &self.destination, &world, &mut |report| match report {
             Happened::RemainsStay(error) => {

@@ -46,7 +46,7 @@ pub use options::{BadSnapshotSize, FreezeOptions, SnapshotSize};
 pub use origin::{Source, SourceKind};
 pub use plan::snapshot_bytes;
 pub use refusal::Refusal;
-pub use resolve::resolve;
+pub use resolve::{resolve, resolve_as};
 pub use snapshot_facts::{SnapshotFacts, SnapshotKind};
 pub use stale::{StaleSnapshots, remove_stale};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};

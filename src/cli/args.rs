@@ -14,7 +14,7 @@ use volbak::source::SnapshotSize;
 use super::browse::BrowseArgs;
 use super::cloud::CloudCommand;
 use super::copy::{COPY_EXAMPLES, CopyArgs};
-use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
+use super::export::{EXPORT_EXAMPLES, ExportArgs, FormatArg, IMPORT_EXAMPLES, ImportArgs};
 use super::fleet::{FLEET_EXAMPLES, FleetArgs};
 use super::history::{FIND_EXAMPLES, FindArgs, LOG_EXAMPLES, LogArgs};
 use super::keys::KeyArgs;
@@ -180,6 +180,9 @@ pub(crate) enum Command {
 pub(crate) struct InspectArgs {
     /// VG/LV, the name of a volume, a device, or a raw or qcow2 disk image
     pub(crate) source: OsString,
+    /// Format of a SOURCE that is an image file, of which a guest may have chosen the first bytes [default: by its first bytes]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) source_format: Option<FormatArg>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -209,6 +212,9 @@ pub(crate) struct SnapshotArgs {
     /// VG/LV, the name of a volume, a device, or a raw or qcow2 disk image
     #[arg(required = true, value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
+    /// Format of a SOURCE that is an image file, of which a guest may have chosen the first bytes [default: by its first bytes]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) source_format: Option<FormatArg>,
     #[command(flatten)]
     pub(crate) place: WhereTo,
     /// Name of the backups, and of their directory in DIR [default: name of the volume, or of the file without .img

@@ -49,7 +49,7 @@ Examples:
   volbak import vol-1.qcow2 --to-image vol-1.img";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum FormatArg {
+pub(crate) enum FormatArg {
     Qcow2,
     Raw,
 }
@@ -90,6 +90,9 @@ pub(crate) struct ExportArgs {
     /// Format of the image [default: by the ending of FILE: .qcow2, .raw or .img]
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FormatArg>,
+    /// Format of a SOURCE that is an image file, of which a guest may have chosen the first bytes [default: by its first bytes]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    source_format: Option<FormatArg>,
     /// Size of a qcow2 cluster, from 512 to 2M [default: 64K]
     #[arg(long, value_name = "SIZE")]
     cluster_size: Option<ClusterBits>,
@@ -271,6 +274,9 @@ fn find(args: &ExportArgs) -> anyhow::Result<Chosen> {
     let text = args.source.to_str().unwrap_or_default();
     let path = Path::new(&args.source);
     let backup = |text: &str| -> anyhow::Result<Chosen> {
+        if args.source_format.is_some() {
+            return Err(UsageError(format!("--source-format is for image files, and {text} is a backup")).into());
+        }
         let files = args.place.find(text)?;
         if args.to.as_os_str() == "-" && args.scratch.is_none() && !files.kind().is_image() {
             return Err(UsageError("a backup of files is rebuilt in a file first: use --scratch DIR".to_owned()).into());
@@ -280,7 +286,7 @@ fn find(args: &ExportArgs) -> anyhow::Result<Chosen> {
     if ArchiveKind::of_name(text).is_some() || (text.contains('@') && !path.exists()) {
         return backup(text);
     }
-    match source::resolve(&args.source, &SystemCommands) {
+    match source::resolve_as(&args.source, args.source_format.map(Format::from), &SystemCommands) {
         Ok(source) => Ok(Chosen::Source(Box::new(source))),
         Err(error @ (SourceError::NotFound { .. } | SourceError::NotRun { .. })) if !text.contains('/') => {
             // No volume has this name any more; its backups may.

@@ -9,6 +9,7 @@ use volbak::archive::kind::BackupMode;
 use volbak::config::Config;
 use volbak::error::ExitClass;
 use volbak::events::Observer;
+use volbak::image::format::Format;
 use volbak::log::{Kind, Line, Severity};
 use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupOptions, BackupOutcome, BackupWorld, TimeLimit};
@@ -57,6 +58,7 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
     let wanted = Sources {
         sources: &args.sources,
         name: args.name.as_deref(),
+        format: args.source_format.map(Format::from),
         options: &|source| options(args, &config, source, &cancel),
     };
     let mut results = Vec::with_capacity(args.sources.len());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::outlook::obstacle;
 use crate::events::{Problem, Severity};
+use crate::image::format::Format;
 use crate::layout::{Handling, Layout, LayoutError, detect};
 use crate::outside::{BlockRead, RunCommand};
 use crate::source::{self, SourceError};
@@ -23,10 +24,12 @@ pub enum InspectError {
 /// Reads the present layout of `spec`. For a volume in use, it may mix two moments; a backup reads its snapshot
 /// instead. Sources that a backup refuses, such as mounted devices and snapshots, are allowed. A region whose files
 /// this host or user cannot read is shown as the raw image that a backup would keep, with the reason.
-pub fn inspect(spec: &OsStr, commands: &dyn RunCommand) -> Result<Layout, InspectError> {
-    let source = match source::resolve(spec, commands) {
+/// `format` is that of an image file, as in [`resolve_as`](source::resolve_as).
+pub fn inspect(spec: &OsStr, format: Option<Format>, commands: &dyn RunCommand) -> Result<Layout, InspectError> {
+    let source = match source::resolve_as(spec, format, commands) {
         Ok(source) => source,
-        Err(refused @ SourceError::Refused { .. }) => {
+        // A device that is in use is no qcow2 image either.
+        Err(refused @ SourceError::Refused { .. }) if format != Some(Format::Qcow2) => {
             let device = source::open_block_device(spec)?.ok_or(refused)?;
             let blocks: Arc<dyn BlockRead> = Arc::new(device.blocks);
             return look(&blocks, &device.display_name, device.sector_size_bytes);

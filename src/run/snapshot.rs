@@ -9,6 +9,7 @@ use super::cloud::names::volumes_called;
 use super::remains::remove_before;
 use crate::error::ExitClass;
 use crate::events::{Event, RunFigures, Severity, SourceName};
+use crate::image::format::Format;
 use crate::shown;
 use crate::source::{self, Source, SourceError};
 use crate::store::{Destination, StoreError};
@@ -19,6 +20,8 @@ pub struct Sources<'a, S> {
     pub sources: &'a [S],
     /// The name of the backups instead of the source's own; for one source alone, since each needs its own directory.
     pub name: Option<&'a str>,
+    /// The format of image files; their first bytes decide without one.
+    pub format: Option<Format>,
     /// The options for one of the sources.
     pub options: &'a dyn Fn(&Source) -> BackupOptions,
 }
@@ -86,7 +89,7 @@ fn one<S>(
     destination: &Destination,
     world: &BackupWorld,
 ) -> (SourceName, Result<BackupOutcome, BackupError>) {
-    let resolved = resolved(spec, destination, world).and_then(|source| match wanted.name {
+    let resolved = resolved(spec, wanted.format, destination, world).and_then(|source| match wanted.name {
         Some(name) => source.named(name),
         None => Ok(source),
     });
@@ -101,8 +104,13 @@ fn one<S>(
 
 /// The source that `spec` means. A name that no volume and no file has may be one of the cloud: the newest saved map knows
 /// display names and UUIDs.
-fn resolved(spec: &OsStr, destination: &Destination, world: &BackupWorld) -> Result<Source, SourceError> {
-    let error = match source::resolve(spec, &*world.commands) {
+fn resolved(
+    spec: &OsStr,
+    format: Option<Format>,
+    destination: &Destination,
+    world: &BackupWorld,
+) -> Result<Source, SourceError> {
+    let error = match source::resolve_as(spec, format, &*world.commands) {
         Err(error @ SourceError::NotFound { .. }) => error,
         done => return done,
     };
@@ -110,7 +118,7 @@ fn resolved(spec: &OsStr, destination: &Destination, world: &BackupWorld) -> Res
     let mut volumes = named.keys();
     match (volumes.next(), volumes.next()) {
         (None, _) => Err(error),
-        (Some(only), None) => source::resolve(OsStr::new(only), &*world.commands),
+        (Some(only), None) => source::resolve_as(OsStr::new(only), format, &*world.commands),
         _ => Err(SourceError::Ambiguous {
             spec: shown::bytes(spec.as_encoded_bytes()),
             candidates: named.into_iter().map(|(volume, cloud)| format!("{volume} [{cloud}]")).collect(),

@@ -57,7 +57,7 @@ pub enum SourceError {
     /// A disk image that is neither raw nor qcow2.
     #[error(
         "{name} is a {format} image, and raw and qcow2 images are read: convert it with \
-         `qemu-img convert -O qcow2 {name} {name}.qcow2`"
+         `qemu-img convert -O qcow2 {name} {name}.qcow2`, or use --source-format raw if it is a raw disk with such a content"
     )]
     NotRaw {
         /// The image.

@@ -105,7 +105,7 @@ fn freeze_image(source: &Source, options: &FreezeOptions, context: &Context) -> 
         return Err(SourceError::Refused { name: name.to_owned(), reason });
     };
     // Its tables are read after the fingerprint was taken, so that no change goes unnoticed.
-    let disk = image::check(&node, name)?;
+    let disk = image::check(&node, name, Some(source.format()))?;
     for what in disk.iter().flat_map(|disk| disk.remarks()) {
         context.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, name.to_owned(), what)));
     }

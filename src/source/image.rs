@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::image::format::Format;
 use crate::image::qcow2::Qcow2;
 use crate::outside::{BlockRead, FileBlocks};
 use crate::source::device::{Node, user_of, writable_loops_of};
@@ -88,8 +89,8 @@ fn is_recent((seconds, nanoseconds): (i64, i64), now: SystemTime, span: Duration
 }
 
 /// Checks an image file: refuses one that is empty, neither raw nor qcow2, or in use through a loop device. Gives the disk in a
-/// qcow2 image; `None` for a raw one.
-pub(crate) fn check(node: &Node, name: &str) -> Result<Option<Arc<Qcow2>>, SourceError> {
+/// qcow2 image; `None` for a raw one. Without a format, the first bytes decide, which the guest of a raw image can choose.
+pub(crate) fn check(node: &Node, name: &str, format: Option<Format>) -> Result<Option<Arc<Qcow2>>, SourceError> {
     let refused = |reason| SourceError::Refused { name: name.to_owned(), reason };
     let size_bytes = node.metadata.len();
     if size_bytes == 0 {
@@ -99,7 +100,11 @@ pub(crate) fn check(node: &Node, name: &str) -> Result<Option<Arc<Qcow2>>, Sourc
         .open(rustix::fs::OFlags::empty())
         .map_err(|error| SourceError::io("opening it for reading", &node.path, error))?;
     let blocks = FileBlocks::new(file, size_bytes);
-    let found = format_of(&blocks).map_err(|error| SourceError::io("reading it", &node.path, error))?;
+    let found = match format {
+        Some(Format::Raw) => None,
+        Some(Format::Qcow2) => Some(QCOW2),
+        None => format_of(&blocks).map_err(|error| SourceError::io("reading it", &node.path, error))?,
+    };
     if let Some(format) = found.filter(|format| *format != QCOW2) {
         return Err(SourceError::NotRaw { name: name.to_owned(), format });
     }
@@ -182,6 +187,7 @@ fn other_format(head: &[u8], tail: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::{Fingerprint, check, has_write_lock, is_recent, other_format};
+    use crate::image::format::Format;
     use crate::source::device::Node;
     use crate::source::error::SourceError;
     use crate::source::refusal::Refusal;
@@ -208,12 +214,21 @@ mod tests {
         let path = directory.path().join("disk.img");
         let checked = |content: &[u8]| {
             fs::write(&path, content).unwrap();
-            check(&Node::look(&path).unwrap(), "disk.img")
+            check(&Node::look(&path).unwrap(), "disk.img", None)
         };
         assert!(matches!(checked(b""), Err(SourceError::Refused { reason: Refusal::Empty, .. })));
         assert!(matches!(checked(b"QFI\xfb\0\0\0\x03"), Err(SourceError::Qcow2 { .. })));
         assert!(matches!(checked(b"KDMV"), Err(SourceError::NotRaw { format: "VMDK", .. })));
         assert!(checked(b"x").is_ok());
+        // What the guest of a raw image can write is no format.
+        let as_raw = |content: &[u8]| {
+            fs::write(&path, content).unwrap();
+            check(&Node::look(&path).unwrap(), "disk.img", Some(Format::Raw))
+        };
+        for content in [&b"QFI\xfb\0\0\0\x03"[..], b"KDMV", b"x"] {
+            assert!(matches!(as_raw(content), Ok(None)), "{content:?}");
+        }
+        assert!(matches!(as_raw(b""), Err(SourceError::Refused { reason: Refusal::Empty, .. })));
         assert!(checked(&[0; 4096]).is_ok());
     }
 

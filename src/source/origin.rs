@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use crate::events::SourceName;
+use crate::image::format::Format;
 use crate::outside::{BlockRead, FileBlocks};
 use crate::source::device::{Node, sector_size_bytes};
 use crate::source::error::SourceError;
@@ -26,7 +27,7 @@ pub struct Source {
     pub(super) path: PathBuf,
     pub(super) size_bytes: u64,
     pub(super) sector_size_bytes: u32,
-    pub(super) is_qcow2: bool,
+    pub(super) format: Format,
 }
 
 /// The kind of a [`Source`].
@@ -64,7 +65,7 @@ impl Source {
             display_name,
             path,
             size_bytes: facts.size_bytes,
-            is_qcow2: false,
+            format: Format::Raw,
             sector_size_bytes,
             kind: SourceKind::Volume(Box::new(facts)),
         })
@@ -118,13 +119,18 @@ impl Source {
     pub fn open_blocks(&self) -> Result<Arc<dyn BlockRead>, SourceError> {
         let io_error = |error| SourceError::io("opening it", &self.path, error);
         let node = Node::look(&self.path).map_err(io_error)?;
-        if self.is_qcow2
-            && let Some(disk) = image::check(&node, &self.display_name)?
+        if self.format == Format::Qcow2
+            && let Some(disk) = image::check(&node, &self.display_name, Some(self.format))?
         {
             return Ok(disk);
         }
         let file = node.open(OFlags::empty()).map_err(io_error)?;
         Ok(Arc::new(FileBlocks::new(file, self.size_bytes)))
+    }
+
+    /// How an image file is read; volumes and devices are raw, whatever they begin with.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Its length.

@@ -43,6 +43,9 @@ pub enum Refusal {
     /// A type of file that holds no disk.
     #[error("it is {0}; a source is a logical volume, a block device or a raw disk image")]
     WrongKind(&'static str),
+    /// A volume or a device, which the user calls a qcow2 image.
+    #[error("it is no file, and only a file is read as qcow2: volumes and devices are raw, whatever they begin with")]
+    NoFile,
     /// Its length is zero.
     #[error("it is empty")]
     Empty,

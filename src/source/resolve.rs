@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::image::format::Format;
 use crate::outside::{BlockRead, RunCommand};
 use crate::source::device::{
     DeviceNumber, Node, NodeKind, check_kernel_is_seen, dm_uuid, length_bytes, open_unused, sector_size_bytes,
@@ -30,6 +31,21 @@ use crate::source::refusal::Refusal;
 /// Fails with `NotFound`, `Ambiguous`, `Refused`, `NotRaw` or `BadName` if there is no usable source, and with
 /// `Io`, `KernelUnseen`, `NotRun`, `Command` or `Output` if it could not be examined.
 pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, SourceError> {
+    resolve_as(spec, None, commands)
+}
+
+/// Like [`resolve`], with the format of an image file. Without one, its first bytes decide, which the guest of a raw image can
+/// choose: a name that others can point at a raw image should come with a format. Volumes and devices are always raw: qcow2 is
+/// refused for them.
+pub fn resolve_as(spec: &OsStr, format: Option<Format>, commands: &dyn RunCommand) -> Result<Source, SourceError> {
+    let source = resolve_any(spec, format, commands)?;
+    if format.is_some_and(|format| format != source.format()) {
+        return Err(SourceError::Refused { name: source.display_name().to_owned(), reason: Refusal::NoFile });
+    }
+    Ok(source)
+}
+
+fn resolve_any(spec: &OsStr, format: Option<Format>, commands: &dyn RunCommand) -> Result<Source, SourceError> {
     check_kernel_is_seen()?;
     let path = Path::new(spec);
     let shown = shown(spec);
@@ -40,7 +56,7 @@ pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, Source
     };
     let Some(name) = volume_name(spec) else {
         return match file {
-            Some(node) => of_node(&node, shown, commands),
+            Some(node) => of_node(&node, shown, format, commands),
             None => of_missing_path(path, shown, commands),
         };
     };
@@ -54,7 +70,7 @@ pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, Source
     };
     let mut found: Vec<LvFacts> = volumes.into_iter().filter(|volume| name.is_of(volume)).collect();
     match (found.len(), image) {
-        (0, Some(node)) => of_node(&node, shown, commands),
+        (0, Some(node)) => of_node(&node, shown, format, commands),
         (0, None) => Err(SourceError::NotFound {
             spec: shown,
             what: "there is no such logical volume and no such file; `lvs` lists the volumes".to_owned(),
@@ -99,11 +115,16 @@ fn volume_name(spec: &OsStr) -> Option<VolumeName<'_>> {
 }
 
 /// Resolves an existing path.
-fn of_node(node: &Node, shown: String, commands: &dyn RunCommand) -> Result<Source, SourceError> {
+fn of_node(
+    node: &Node,
+    shown: String,
+    format: Option<Format>,
+    commands: &dyn RunCommand,
+) -> Result<Source, SourceError> {
     match node.kind() {
         NodeKind::Other(what) => Err(SourceError::Refused { name: shown, reason: Refusal::WrongKind(what) }),
         NodeKind::File => {
-            let disk = image::check(node, &shown)?;
+            let disk = image::check(node, &shown, format)?;
             let file_name = node.path.file_name().unwrap_or_default();
             // Nova calls the disk of each instance `disk`, in a directory of the instance's UUID.
             let of_instance = node.path.parent().and_then(|folder| folder.file_name()?.to_str()).and_then(|folder| {
@@ -121,7 +142,7 @@ fn of_node(node: &Node, shown: String, commands: &dyn RunCommand) -> Result<Sour
                 display_name: shown,
                 path: node.path.clone(),
                 size_bytes: disk.as_ref().map_or(node.metadata.len(), |disk| disk.len_bytes()),
-                is_qcow2: disk.is_some(),
+                format: if disk.is_some() { Format::Qcow2 } else { Format::Raw },
                 sector_size_bytes: USUAL_SECTOR_BYTES,
             })
         }
@@ -169,7 +190,7 @@ fn of_device(node: &Node, number: DeviceNumber, shown: String) -> Result<Source,
         display_name: shown,
         path: node.path.clone(),
         size_bytes,
-        is_qcow2: false,
+        format: Format::Raw,
         sector_size_bytes: sector_size_bytes(&file).map_err(io_error)?,
     })
 }

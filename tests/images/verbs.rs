@@ -89,6 +89,66 @@ fn wrong_usage_is_refused_before_anything_is_read() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("qemu-img convert"));
 }
 
+/// A loop device that is detached when it goes out of scope.
+struct Attached(String);
+
+impl Attached {
+    fn new(file: &Path) -> Self {
+        Self(run("losetup", &["-f", "--show", "-r", file.to_str().unwrap()]).trim_end().to_owned())
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+/// A guest may write a header of an image format into its raw disk (as in CVE-2008-1945): a device is raw in any case, a file is
+/// if it is called so.
+#[test]
+fn a_raw_disk_that_begins_as_an_image_of_another_format_is_read_as_raw() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let inner = at("inner.img");
+    fs::write(&inner, Noise::new(21).bytes(200 << 10)).unwrap();
+    for format in ["qcow2", "vmdk"] {
+        let disk = at(&format!("{format}.img"));
+        run("qemu-img", &["convert", "-f", "raw", "-O", format, &inner, &disk]);
+        File::options().write(true).open(&disk).unwrap().set_len(1 << 20).unwrap();
+        let content = fs::read(&disk).unwrap();
+        assert_eq!(content.len(), 1 << 20);
+        let device = Attached::new(Path::new(&disk));
+        for source in [&[&disk, "--source-format", "raw"][..], &[&device.0], &[&device.0, "--source-format", "raw"]] {
+            let (exported, restored, to) = (at("exported.raw"), at("restored.img"), at("backups"));
+            well(&[&["-q", "export", "--to", &exported, "--verify"][..], source].concat());
+            assert!(fs::read(&exported).unwrap() == content, "{format} {source:?}: the export");
+            let layout: serde_json::Value =
+                serde_json::from_str(&well(&[&["inspect", "--json"][..], source].concat())).unwrap();
+            assert_eq!(layout["source"]["size_bytes"], 1 << 20, "{format} {source:?}: {layout}");
+            fs::create_dir(&to).unwrap();
+            well(&[&["-q", "snapshot", "--image", "--name", "disk", "--to", &to][..], source].concat());
+            well(&["-q", "restore", "disk@last", "--destination", &to, "--to-image", &restored]);
+            assert!(fs::read(&restored).unwrap() == content, "{format} {source:?}: the backup");
+            fs::remove_dir_all(&to).unwrap();
+            fs::remove_file(&exported).unwrap();
+            fs::remove_file(&restored).unwrap();
+        }
+        for verb in [&["inspect"][..], &["export", "--to", &at("wrong.raw")]] {
+            let refused = volbak(&[verb, &[&device.0, "--source-format", "qcow2"]].concat());
+            let said = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(1), "{verb:?}: {said}");
+            assert!(said.contains("volumes and devices are raw"), "{verb:?}: {said}");
+        }
+        drop(device);
+        // A file that is no qcow2 image is not read as one.
+        let is_one = volbak(&["inspect", &disk, "--source-format", "qcow2"]).status.success();
+        assert_eq!(is_one, format == "qcow2");
+    }
+    let of_backup = volbak(&["export", "disk@last", "--to", &at("a.raw"), "--source-format", "raw"]);
+    assert_eq!(of_backup.status.code(), Some(2), "{of_backup:?}");
+}
+
 /// The offsets of all writes into the image ascend: no byte is written twice, and none before another.
 #[test]
 fn writes_ascend() {

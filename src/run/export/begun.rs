@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::ExportFrom;
 use super::error::{ExportError, io_error};
+use crate::image::format::Format;
 use crate::image::make::ImageKind;
 use crate::reader::kernel::scratch::unnamed_file;
 use crate::run::rebuild::target::{LeftImage, directory_of, temporaries_of};
@@ -44,7 +45,12 @@ impl Mark {
             },
         };
         let digest = |text: &str, len: usize| shown::hex(&blake3::hash(text.as_bytes()).as_bytes()[..len]);
-        Ok(Some(Self { source: digest(&source, 8), how: digest(&format!("{kind:?} {all_blocks}"), 4) }))
+        let read_as = match from {
+            ExportFrom::Source(source) if source.format() == Format::Qcow2 => " of qcow2",
+            _ => "",
+        };
+        let how = digest(&format!("{kind:?} {all_blocks}{read_as}"), 4);
+        Ok(Some(Self { source: digest(&source, 8), how }))
     }
 
     /// As it is in a temporary name.

@@ -16,7 +16,7 @@ use volbak::store::Backup;
 use volbak::units::ByteLen;
 
 use super::of_volume::OfVolume;
-use super::output::{JSON_FORMAT, after_printing, print, print_json};
+use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
 
 #[derive(Debug, Args)]
@@ -116,7 +116,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
     if work.dry_run {
         if work.json {
             print_json(&with_volume(
-                serde_json::json!({ "format": JSON_FORMAT, "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null }),
+                serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null }),
                 work,
             ))?;
         } else {
@@ -176,7 +176,7 @@ fn restore_image(files: &Backup, options: &DeviceOptions, work: &mut Work) -> an
         let needs = prepared.needs();
         if json {
             print_json(&with_volume(
-                serde_json::json!({ "format": JSON_FORMAT, "plan": text, "lost": lost, "needs": needs, "report": null }),
+                serde_json::json!({ "plan": text, "lost": lost, "needs": needs, "report": null }),
                 work,
             ))?;
         } else {

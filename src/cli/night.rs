@@ -31,9 +31,7 @@ use super::night_args::{
     AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, NotifyCommand, ProtectArgs, ReportArgs, RunArgs,
     StatusArgs,
 };
-use super::output::{
-    JSON_FORMAT, after_printing, print, print_as_it_is, print_in_time, print_json, shown_error, with_format,
-};
+use super::output::{after_printing, as_json, print, print_as_it_is, print_in_time, print_json, shown_error};
 use super::place::{self, UsageError, Where};
 use super::progress::Verbosity;
 use super::world::world;
@@ -119,7 +117,7 @@ fn check_as_json(path: &ConfigPath) -> anyhow::Result<ExitClass> {
         (true, None) => ExitClass::Well,
     };
     print_json(&json!({
-        "format": JSON_FORMAT, "path": path.path.display().to_string(), "valid": is_valid, "mistakes": mistakes,
+        "path": path.path.display().to_string(), "valid": is_valid, "mistakes": mistakes,
         "distrusted_files": distrusted, "changeable": changeable,
     }))?;
     Ok(class)
@@ -127,7 +125,7 @@ fn check_as_json(path: &ConfigPath) -> anyhow::Result<ExitClass> {
 
 /// A report with its result and its subject line.
 fn report_as_json(report: &RunReport) -> serde_json::Value {
-    json!({ "format": JSON_FORMAT, "verdict": report.verdict(), "subject": report.subject(), "report": report })
+    json!({ "verdict": report.verdict(), "subject": report.subject(), "report": report })
 }
 
 /// The config, or `None` after its mistakes were printed.
@@ -137,13 +135,9 @@ fn load(path: &ConfigPath) -> Option<Config> {
 
 fn dry_run_as_json(found: &DryRun) -> serde_json::Value {
     json!({
-        "format": JSON_FORMAT, "back_up": found.back_up, "left_out": found.left_out, "gone": found.gone,
+        "back_up": found.back_up, "left_out": found.left_out, "gone": found.gone,
         "volumes": found.retention.volumes(), "brake": found.retention.brake(),
     })
-}
-
-fn as_pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
 }
 
 fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
@@ -164,13 +158,13 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let (progress, world) = world(verbosity, cancel);
     let outcome = if args.dry_run {
         dry_run(&config, &options, &world).map(|found| {
-            let printed = if args.json { as_pretty(&dry_run_as_json(&found)) } else { found.text() };
+            let printed = if args.json { as_json(dry_run_as_json(&found)) } else { found.text() };
             (ExitClass::Well, Some(printed))
         })
     } else {
         run(&config, &options, &world).map(|outcome| {
             let printed =
-                if args.json { Some(as_pretty(&report_as_json(&outcome.report))) } else { outcome.printed.clone() };
+                if args.json { Some(as_json(report_as_json(&outcome.report))) } else { outcome.printed.clone() };
             (outcome.class(), printed)
         })
     };
@@ -239,7 +233,7 @@ fn shown_status(args: &StatusArgs) -> u8 {
         let _ = if args.json {
             let reasons = json!([{ "level": "UNKNOWN", "what": what }]);
             print_json(&json!({
-                "format": JSON_FORMAT, "level": "UNKNOWN", "reasons": reasons, "notices": [], "last_run": null,
+                "level": "UNKNOWN", "reasons": reasons, "notices": [], "last_run": null,
                 "room": null, "volumes": [],
             }))
         } else {
@@ -261,7 +255,7 @@ fn shown_status(args: &StatusArgs) -> u8 {
         Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
     };
     let printed = match (args.json, args.nagios) {
-        (true, _) => with_format(&status).and_then(|json| print_json(&json)),
+        (true, _) => print_json(&status),
         (false, true) => print(&status.nagios(limits)),
         (false, false) => print_as_it_is(&status.text_on(terminal::screen())),
     };
@@ -285,7 +279,7 @@ fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass>
     let now = if protect { "protected" } else { "no longer protected" };
     let done = stems.iter().map(|stem| format!("{stem} is {now}")).collect::<Vec<_>>().join("\n");
     let printed = if args.json {
-        print_json(&json!({ "format": JSON_FORMAT, "backups": stems, "protected": protect }))
+        print_json(&json!({ "backups": stems, "protected": protect }))
     } else {
         print(&format!("{done}\n"))
     };
@@ -342,7 +336,7 @@ fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {
     #[cfg(feature = "s3")]
     findings.extend(volbak::run::store_check::intruder_findings(&config, SystemClock.now()));
     if args.json {
-        print_json(&json!({ "format": JSON_FORMAT, "findings": findings }))?;
+        print_json(&json!({ "findings": findings }))?;
     } else {
         let screen = terminal::screen();
         let lines: String = findings.iter().map(|finding| shown_finding(finding, screen) + "\n").collect();

@@ -17,7 +17,7 @@ use volbak::units::ByteLen;
 use super::log;
 
 /// Version of the JSON that verbs print. Fields are added, never renamed or removed, within a version (docs/json.md).
-pub(super) const JSON_FORMAT: u32 = 1;
+const JSON_FORMAT: u32 = 1;
 
 /// The result for one source, for scripts.
 #[derive(Debug, Serialize)]
@@ -64,18 +64,18 @@ pub(crate) fn print_as_it_is(text: &str) -> Result<(), OutputError> {
     }
 }
 
-/// A value as JSON, with the number of the format that docs/json.md promises.
-pub(crate) fn with_format(value: &impl Serialize) -> Result<serde_json::Value, OutputError> {
-    let mut json = serde_json::to_value(value).map_err(io::Error::from)?;
-    json["format"] = JSON_FORMAT.into();
-    Ok(json)
+/// A value as JSON, with the number of the format that docs/json.md promises, unless it has one: a map of the cloud is a file of
+/// its own format.
+pub(crate) fn as_json(mut json: serde_json::Value) -> String {
+    if let Some(fields) = json.as_object_mut() {
+        fields.entry("format").or_insert_with(|| JSON_FORMAT.into());
+    }
+    format!("{json:#}\n")
 }
 
 /// As [`print`], a value as JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
-    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-    text.push('\n');
-    print_as_it_is(&text)
+    print_as_it_is(&as_json(serde_json::to_value(value).map_err(io::Error::from)?))
 }
 
 /// The exit status after a verb printed the result of completed work, which `done` names. A result that could not be

@@ -23,7 +23,7 @@ use volbak::units::ByteLen;
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
 use super::of_volume::VolumeArgs;
-use super::output::{Output, after_printing, print, print_json, with_format};
+use super::output::{Output, after_printing, print, print_json};
 use super::place::Where;
 use super::progress::{Progress, Verbosity};
 #[cfg(feature = "openstack")]
@@ -220,7 +220,7 @@ fn restore_files(
         let found = dry_run(files, &options, &progress).with_context(|| files.stem().to_owned())?;
         progress.done();
         if args.json {
-            print_json(&with_format(&found)?)?;
+            print_json(&found)?;
         } else {
             print(&shown_dry_run(&found, &options))?;
         }

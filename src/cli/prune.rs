@@ -6,7 +6,7 @@ use volbak::outside::Cancel;
 use volbak::run::nightly::{apply, forecast};
 
 use super::night_args::PruneArgs;
-use super::output::{JSON_FORMAT, print, print_json};
+use super::output::{print, print_json};
 use super::place::UsageError;
 use super::progress::Verbosity;
 use super::world::world;
@@ -28,7 +28,7 @@ pub(super) fn prune(args: &PruneArgs, verbosity: Verbosity) -> anyhow::Result<Ex
     }
     let found = forecast(&args.place.config()?, &wanted, &world(verbosity, Cancel::default()).1)?;
     if args.json {
-        print_json(&json!({ "format": JSON_FORMAT, "volumes": found.volumes(), "brake": found.brake() }))?;
+        print_json(&json!({ "volumes": found.volumes(), "brake": found.brake() }))?;
     } else {
         print(&found.text())?;
     }
@@ -45,7 +45,7 @@ fn applied(args: &PruneArgs, wanted: &[(String, Option<String>)], verbosity: Ver
     let only: Vec<String> = wanted.iter().map(|(volume, _)| volume.clone()).collect();
     let done = apply(&args.place.config()?, &only, args.force, &world(verbosity, Cancel::default()).1)?;
     if args.json {
-        print_json(&json!({ "format": JSON_FORMAT, "removed": done.removed, "problems": done.problems }))?;
+        print_json(&json!({ "removed": done.removed, "problems": done.problems }))?;
     } else {
         let removed = done.removed.iter().map(|archive| format!("removed {}\n", archive.display()));
         let said = done.problems.iter().map(|problem| format!("{}: {}\n", problem.location, problem.what));

@@ -8,7 +8,7 @@ use volbak::run::named::NamedError;
 use volbak::run::remove::{RemoveError, RemoveOptions, remove};
 use volbak::units::ByteLen;
 
-use super::output::{JSON_FORMAT, after_printing, print, print_json};
+use super::output::{after_printing, print, print_json};
 use super::place::{UsageError, Where};
 
 pub(super) const HELP: &str = "\
@@ -62,7 +62,7 @@ pub(super) fn remove_backups(args: &RemoveArgs) -> anyhow::Result<ExitClass> {
     let lines = removed.iter().map(|one| format!("{} {is}, {}", one.backup, ByteLen(one.bytes)));
     let done = lines.collect::<Vec<_>>().join("\n");
     let printed = if args.json {
-        print_json(&json!({ "format": JSON_FORMAT, "dry_run": args.dry_run, "removed": removed, "bytes": bytes }))
+        print_json(&json!({ "dry_run": args.dry_run, "removed": removed, "bytes": bytes }))
     } else {
         print(&format!("{done}\n"))
     };

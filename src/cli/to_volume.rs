@@ -33,7 +33,9 @@ pub(crate) fn restore_to_volume(
     }
     if work.dry_run && volume.target().is_none() {
         if work.json {
-            print_json(&serde_json::json!({ "plan": null, "lost": [], "report": null, "volume": volume.facts() }))?;
+            print_json(
+                &serde_json::json!({ "plan": null, "lost": [], "needs": null, "report": null, "volume": volume.facts() }),
+            )?;
         }
         return Ok(ExitClass::Well);
     }

@@ -152,9 +152,9 @@ pub fn export(from: ExportFrom, options: ExportOptions, world: &BackupWorld) -> 
     }
     let stored_bytes = writing.stored_bytes();
     let target = writing.publish()?;
-    let worst = collector.collected().worst;
+    let collected = collector.collected();
     let outcome = format!("{target} ({})", ByteLen(copied.image_bytes));
-    let shown_worst = worst.filter(|worst| *worst > Severity::Notice);
+    let shown_worst = collected.worst.filter(|worst| *worst > Severity::Notice);
     observer.on_event(&Event::SourceFinished { source: name.clone(), outcome, worst: shown_worst });
     Ok(Exported::new(
         &name.shown,
@@ -166,7 +166,7 @@ pub fn export(from: ExportFrom, options: ExportOptions, world: &BackupWorld) -> 
         stored_bytes,
         snapshot,
         began.elapsed(),
-        worst,
+        collected,
     ))
 }
 

@@ -19,6 +19,7 @@ use crate::outside::{BlockRead, Cancel, FileBlocks, RunCommand, let_go_of_pages}
 use crate::run::export::content_digest;
 use crate::run::image_file::{ImageFile, ImageFileError};
 use crate::run::rebuild::target::{Target, TargetError, TargetSpec};
+use crate::shown::hex;
 use crate::units::{ByteLen, ByteRange};
 
 /// Options of an import.
@@ -119,11 +120,14 @@ pub struct Imported {
     /// What it was written to.
     pub target: String,
     /// `raw`, `qcow2` or `image backup`.
+    #[serde(rename = "image_format")]
     pub format: String,
     /// The length of the disk.
     pub disk_bytes: u64,
     /// Bytes of data, which were written; all others are zeros.
     pub data_bytes: u64,
+    /// The digest of the disk's content, hex, which was read back from the target.
+    pub content_digest: String,
     /// How long it took.
     pub seconds: u64,
     /// Warnings about the image, one line each: it was not closed properly, it is of a backup that is partial.
@@ -274,11 +278,11 @@ pub(in crate::run) fn write_disk(
     let blocks: Arc<dyn BlockRead> = Arc::new(FileBlocks::new(file, target_bytes));
     let found = content_digest(&blocks, observer, cancel).map_err(read_back)?;
     drop(blocks);
-    match found {
+    let content_digest = match found {
         None => return Err(unfinished(CopyError::Stopped)),
-        Some(found) if Some(found) == copied.digest => {}
+        Some(found) if Some(found) == copied.digest => hex(&found),
         Some(_) => return Err(ImportError::Different(name)),
-    }
+    };
     open.finish(replaces)?;
     Ok(Imported {
         image: image.name,
@@ -286,6 +290,7 @@ pub(in crate::run) fn write_disk(
         format: image.form,
         disk_bytes: used[0].len,
         data_bytes,
+        content_digest,
         seconds: began.elapsed().as_secs(),
         remarks: image.remarks,
     })

@@ -21,6 +21,7 @@ use volbak::openstack::Connector;
 use crate::lab::{Lab, dir, pairs, service};
 use crate::map::Random;
 use crate::real::{CLOUD, clients, json, nova_manage, openstack, remove_all, wait};
+use crate::testkit::schema::compare;
 
 const INSTANCES: usize = 6;
 /// Kept by one instance of each host.
@@ -157,6 +158,7 @@ impl Cloud {
         let all: Vec<&str> = common.into_iter().chain(rest).collect();
         let (actions, seen) = (self.actions(), lab.map());
         let plan: Value = serde_json::from_slice(&lab.verb("admin", &[&all[..], &["--json"]].concat()).stdout).unwrap();
+        compare(&plan, "cloud-recover-plan");
         self.check_plan(&plan, &rows, lost_root);
         assert_eq!(seen.volumes, lab.map().volumes, "a plan changes nothing");
 

@@ -11,6 +11,7 @@ use volbak::cloud::CloudMap;
 
 use crate::lab::{Lab, pairs, service};
 use crate::real::{CLOUD, clients, remove_all, wait};
+use crate::testkit::schema::compare;
 
 const LOST: &str = "compute-2";
 const OTHER: &str = "compute-1";
@@ -82,6 +83,7 @@ fn six_instances_of_a_lost_host_are_evacuated_once_each_and_the_others_are_not_t
     wait("Nova says that it is down", || state(&lab).as_deref() == Some("down"));
     let asked = actions(&lab, &before);
     let planned: Value = serde_json::from_slice(&lab.verb("admin", &[&plan[..], &["--json"]].concat()).stdout).unwrap();
+    compare(&planned, "cloud-evacuate-plan");
     let names = |rows: &Value, name: &dyn Fn(&Value) -> Value| -> BTreeSet<String> {
         rows.as_array().unwrap().iter().map(|row| name(row).as_str().unwrap().to_owned()).collect()
     };

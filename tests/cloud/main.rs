@@ -15,6 +15,8 @@ mod hostile;
 mod inside;
 mod instances;
 #[cfg(feature = "openstack")]
+mod json;
+#[cfg(feature = "openstack")]
 mod lab;
 mod map;
 mod night;

@@ -1,12 +1,11 @@
 //! docs/schemas says what verbs print with `--json`: each field of real output is described there, each required one is there.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
-use crate::manifest_schema::check;
 use crate::testkit::guest::{program, quoted, sh};
+use crate::testkit::schema::compare;
 use crate::testkit::stand_in::{Did, Host};
 use crate::testkit::tree::noise;
 
@@ -15,14 +14,6 @@ fn described(did: &Did, schema: &str) -> Value {
     let value: Value = serde_json::from_str(&did.stdout).unwrap_or_else(|error| panic!("{error}: {did:?}"));
     compare(&value, schema);
     value
-}
-
-fn compare(value: &Value, schema: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schemas/{schema}.schema.json"));
-    let schema: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let mut mistakes = Vec::new();
-    check(value, &schema, &schema, "output", &mut mistakes);
-    assert!(mistakes.is_empty(), "{mistakes:#?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod completion;
 mod formats;
 mod help;
+mod json_files;
 mod json_schemas;
 mod manifest_schema;
 mod public_api;

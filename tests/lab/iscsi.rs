@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::testkit::guest::backups::{run, run_expecting};
 use crate::testkit::guest::lab::in_lab;
 use crate::testkit::guest::sh;
+use crate::testkit::schema::compare;
 use crate::testkit::wait::{Killed, wait_until};
 
 const A: &str = "11111111-aaaa-4aaa-8aaa-111111111111";
@@ -58,6 +59,7 @@ fn sessions() -> Vec<Value> {
     let output = run(&["cloud", "sessions", "--json"]);
     assert!(output.status.success());
     let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    compare(&listed, "cloud-sessions");
     listed["sessions"].as_array().unwrap().clone()
 }
 
@@ -93,6 +95,8 @@ fn sessions_are_shown_checked_and_closed_one_at_a_time() {
         assert!(line.contains("64 MiB") && line.trim_end().ends_with('-'), "{shown}");
     }
     assert!(run_expecting(0, &["cloud", "sessions", "--check"]).contains("answers"));
+    let checked = run(&["cloud", "sessions", "--check", "--json"]);
+    compare(&serde_json::from_slice(&checked.stdout).unwrap(), "cloud-sessions-check");
     // The instances, by the map that a run saved in the destination.
     let attached = serde_json::json!([{ "instance": "i-1", "instance_name": "web-1", "nova": {} }]);
     let map = serde_json::json!({

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::testkit::guest::sh_output;
+use crate::testkit::schema::compare;
 use crate::testkit::stand_in::{Did, Host};
 
 fn names(directory: &Path) -> Vec<String> {
@@ -19,7 +20,9 @@ fn fleet(host: &Host, more: &[&str]) -> Did {
 }
 
 fn json(did: &Did) -> serde_json::Value {
-    serde_json::from_str(&did.stdout).unwrap_or_else(|_| panic!("{did:?}"))
+    let view = serde_json::from_str(&did.stdout).unwrap_or_else(|_| panic!("{did:?}"));
+    compare(&view, "fleet");
+    view
 }
 
 /// A host with one volume, which copies to `second` and shares its state in `shared`.

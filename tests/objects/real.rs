@@ -8,6 +8,7 @@ use serde_json::Value;
 use volbak::objects::{Limits, ObjectAddress, ObjectClient, ObjectSettings, ObjectSources};
 
 use crate::check::{status, volbak};
+use crate::testkit::schema::compare;
 
 /// Parts other than the last have at least so much.
 const PART_BYTES: usize = 5 << 20;
@@ -59,6 +60,7 @@ fn facts(client: &ObjectClient) -> (i32, Value) {
     let output = volbak(&["store", "check", "--json", &client.address().to_string()]).output().unwrap();
     let (code, text) = status(&output);
     let facts = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {text}"));
+    compare(&facts, "store-check");
     (code, facts)
 }
 

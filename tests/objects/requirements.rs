@@ -123,6 +123,9 @@ fn a_missing_rule_for_dead_uploads_is_told() {
     let checked = place.verb(&["store", "check"]);
     let line = checked.stdout.lines().find(|line| line.contains("lifecycle")).unwrap_or_default();
     assert!(checked.status == 3 && line.starts_with('?'), "{checked:?}");
+    let facts: serde_json::Value = serde_json::from_str(&place.verb(&["store", "check", "--json"]).stdout).unwrap();
+    crate::testkit::schema::compare(&facts, "store-check");
+    assert_eq!(facts["ends_uploads"], false, "{facts}");
 }
 
 #[test]

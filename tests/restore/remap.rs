@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::testkit::guest::{Mounted, make_image, quoted, sh};
+use crate::testkit::schema::compare;
 use crate::testkit::tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, make_many_entries};
 use crate::testkit::wait::met;
 
@@ -26,7 +27,9 @@ fn done(work: &Path, tree: &Path, more: &[&str]) -> serde_json::Value {
     all.push("--json");
     let output = remap(work, tree, &all);
     assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    compare(&report, "remap");
+    report
 }
 
 /// An ext4 of its own: the hard tree, and what a change of owner loses.

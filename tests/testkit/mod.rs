@@ -11,6 +11,7 @@ pub mod examples;
 pub mod guest;
 pub mod layouts;
 pub mod proof;
+pub mod schema;
 pub mod ssh;
 pub mod stand_in;
 pub mod tls;

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::events::Severity;
+use crate::events::{Problem, Severity};
 use crate::image::copy::Copied;
 use crate::image::make::ImageKind;
+use crate::run::collect::Collected;
+use crate::shown::hex;
 
 /// An image that was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,6 +19,7 @@ pub struct Exported {
     /// The file; `-` for standard output.
     pub target: String,
     /// `raw` or `qcow2`.
+    #[serde(rename = "image_format")]
     pub format: &'static str,
     /// The length of the disk.
     pub disk_bytes: u64,
@@ -33,10 +36,14 @@ pub struct Exported {
     pub snapshot: Option<String>,
     /// Whether it was read back and compared.
     pub verified: bool,
+    /// The digest of the disk's content, hex, if it was compared: an import of the image gives the same.
+    pub content_digest: Option<String>,
     /// How long it took.
     pub seconds: u64,
     /// The worst that was reported on the way.
     pub worst_problem: Option<Severity>,
+    /// What was reported on the way: of each severity the first 1000.
+    pub problems: Vec<Problem>,
 }
 
 impl Exported {
@@ -51,7 +58,7 @@ impl Exported {
         stored_bytes: Option<u64>,
         snapshot: Option<String>,
         took: Duration,
-        worst_problem: Option<Severity>,
+        collected: Collected,
     ) -> Self {
         Self {
             source: source.to_owned(),
@@ -67,8 +74,10 @@ impl Exported {
             stored_bytes,
             snapshot,
             verified: copied.digest.is_some(),
+            content_digest: copied.digest.map(|digest| hex(&digest)),
             seconds: took.as_secs(),
-            worst_problem,
+            worst_problem: collected.worst,
+            problems: collected.problems,
         }
     }
 

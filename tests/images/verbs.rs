@@ -104,7 +104,7 @@ impl Drop for Attached {
     }
 }
 
-/// A guest may write a header of an image format into its raw disk (as in CVE-2008-1945): a device is raw in any case, a file is
+/// A guest may write a header of an image format into its raw disk (as in CVE-2008-2004): a device is raw in any case, a file is
 /// if it is called so.
 #[test]
 fn a_raw_disk_that_begins_as_an_image_of_another_format_is_read_as_raw() {

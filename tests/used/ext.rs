@@ -97,3 +97,32 @@ fn the_map_is_as_small_as_that_of_e2image() {
     let ours = not_zero_bytes(&image, &map);
     assert!(ours <= theirs * 105 / 100, "{ours} {theirs}");
 }
+
+/// A block that inodes map more than once is read no more often than blocks there are, so that a small disk takes no hours.
+#[test]
+fn maps_that_lead_to_the_same_blocks_again_are_no_map() {
+    let work = Work::new();
+    let files = work.path("files");
+    fs::create_dir(&files).unwrap();
+    for name in ["data", "numbers", "upper", "mapped"] {
+        fs::write(files.join(name), [1; 4096]).unwrap();
+    }
+    for (what, number_of_data, why) in [
+        ("data", None, "its inodes map more blocks than it has"),
+        ("maps", Some(0), "its inodes have more blocks of maps than are read"),
+    ] {
+        let image = work.path(what);
+        run("mke2fs", &["-q", "-F", "-t", "ext2", "-b", "4096", "-d", text(&files), text(&image), "4M"]);
+        let block = |name: &str| run("debugfs", &["-R", &format!("bmap {name} 0"), text(&image)]).trim().parse().unwrap();
+        let (data, numbers, upper): (u32, u32, u32) = (block("data"), block("numbers"), block("upper"));
+        let mut bytes = fs::read(&image).unwrap();
+        for (node, to) in [(numbers, number_of_data.unwrap_or(data)), (upper, numbers)] {
+            let at = node as usize * 4096;
+            bytes[at..at + 4096].copy_from_slice(&to.to_le_bytes().repeat(1024));
+        }
+        fs::write(&image, bytes).unwrap();
+        run("debugfs", &["-w", "-R", &format!("sif mapped block[DIND] {upper}"), text(&image)]);
+        let map = map_of(&image);
+        assert!(format!("{:?}", map.whole_because()).contains(why), "{what}: {:?}", map.whole_because());
+    }
+}

@@ -9,7 +9,7 @@ use crate::used::map::{UsedMap, Whole};
 
 /// The number of bytes of an inode table that are read at once.
 const TABLE_BYTES: u64 = 1 << 20;
-/// More blocks of maps than this are not read: 16 TiB in indirect blocks, far more in extents.
+/// More blocks of maps than this are not read, nor more than the filesystem has: 16 TiB in indirect blocks, far more in extents.
 const MAX_NODES: u64 = 1 << 22;
 /// The deepest tree of extents that the kernel makes.
 const MAX_DEPTH: u16 = 5;
@@ -33,7 +33,8 @@ pub(super) fn check(
     tables: &[(u64, u64, u64)],
     cancel: &Cancel,
 ) -> Result<(), Whole> {
-    let mut check = Check { view, geometry, map, nodes_left: MAX_NODES, cancel };
+    let mut check =
+        Check { view, geometry, map, nodes_left: MAX_NODES.min(geometry.blocks), mapped_left: geometry.blocks, cancel };
     let mut buf = Vec::new();
     // An inode is at most a block, 64 KiB.
     let inode_len = usize::try_from(geometry.inode_bytes).unwrap_or(usize::MAX);
@@ -51,7 +52,8 @@ pub(super) fn check(
                     Whole::in_doubt(match why {
                         Wrong::Free(block) => format!("block {block} of inode {number} is free in its bitmap"),
                         Wrong::Map => format!("the map of inode {number} is damaged"),
-                        Wrong::TooMany => "its inodes have more blocks of maps than are read".to_owned(),
+                        Wrong::TooManyNodes => "its inodes have more blocks of maps than are read".to_owned(),
+                        Wrong::TooManyBlocks => "its inodes map more blocks than it has".to_owned(),
                         Wrong::Io(error) => format!("the map of inode {number} cannot be read: {error}"),
                     })
                 })?;
@@ -66,7 +68,8 @@ enum Wrong {
     /// This block is mapped and free.
     Free(u64),
     Map,
-    TooMany,
+    TooManyNodes,
+    TooManyBlocks,
     Io(io::Error),
 }
 
@@ -75,6 +78,8 @@ struct Check<'a> {
     geometry: &'a Geometry,
     map: &'a UsedMap,
     nodes_left: u64,
+    /// Blocks of data that may still be mapped: each belongs to one inode.
+    mapped_left: u64,
     cancel: &'a Cancel,
 }
 
@@ -116,10 +121,16 @@ impl Check<'_> {
         if self.map.covers(self.geometry.bytes_of(first, count)) { Ok(()) } else { Err(Wrong::Free(first)) }
     }
 
+    /// Blocks that hold data of an inode.
+    fn data(&mut self, first: u64, count: u64) -> Result<(), Wrong> {
+        self.mapped_left = self.mapped_left.checked_sub(count).ok_or(Wrong::TooManyBlocks)?;
+        self.blocks(first, count)
+    }
+
     /// A block of a map, which must be used itself.
     fn node(&mut self, block: u64) -> Result<Vec<u8>, Wrong> {
         self.blocks(block, 1)?;
-        self.nodes_left = self.nodes_left.checked_sub(1).ok_or(Wrong::TooMany)?;
+        self.nodes_left = self.nodes_left.checked_sub(1).ok_or(Wrong::TooManyNodes)?;
         if self.cancel.is_cancelled() {
             return Err(Wrong::Io(io::ErrorKind::Interrupted.into()));
         }
@@ -142,7 +153,7 @@ impl Check<'_> {
             if depth == 0 {
                 let count = half(4)?;
                 let count = if count > MAX_WRITTEN_BLOCKS { count - MAX_WRITTEN_BLOCKS } else { count };
-                self.blocks(half(6)? << 32 | word(8)?, count)?;
+                self.data(half(6)? << 32 | word(8)?, count)?;
             } else {
                 let child = self.node(half(8)? << 32 | word(4)?)?;
                 self.extents(&child, Some(depth - 1))?;
@@ -159,7 +170,7 @@ impl Check<'_> {
                 continue;
             }
             if depth == 0 {
-                self.blocks(block, 1)?;
+                self.data(block, 1)?;
             } else {
                 let node = self.node(block)?;
                 self.numbers(&node, depth - 1)?;

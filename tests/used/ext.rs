@@ -113,7 +113,8 @@ fn maps_that_lead_to_the_same_blocks_again_are_no_map() {
     ] {
         let image = work.path(what);
         run("mke2fs", &["-q", "-F", "-t", "ext2", "-b", "4096", "-d", text(&files), text(&image), "4M"]);
-        let block = |name: &str| run("debugfs", &["-R", &format!("bmap {name} 0"), text(&image)]).trim().parse().unwrap();
+        let block =
+            |name: &str| run("debugfs", &["-R", &format!("bmap {name} 0"), text(&image)]).trim().parse().unwrap();
         let (data, numbers, upper): (u32, u32, u32) = (block("data"), block("numbers"), block("upper"));
         let mut bytes = fs::read(&image).unwrap();
         for (node, to) in [(numbers, number_of_data.unwrap_or(data)), (upper, numbers)] {

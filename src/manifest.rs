@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::image::ImageRecord;
+pub(crate) use self::image::PoolRecord;
 pub use self::records::{
     AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, LockMode, LockedRecord,
     ObjectRecord, ObjectsRecord, OnServerRecord, OptionsRecord, ProblemCounts, SetRecord, SizesRecord, SnapshotRecord,
@@ -22,7 +23,7 @@ use self::sealed::Private;
 pub use self::sealed::{EncryptionRecord, UnsealError};
 use crate::archive::carry::parent::ParentFacts;
 use crate::archive::counts::Counts;
-use crate::archive::kind::{ArchiveKind, Compression};
+use crate::archive::kind::{ArchiveKind, BackupMode, Compression};
 use crate::cloud::VolumeInCloud;
 use crate::encryption::{Recipients, WrittenTable, open};
 use crate::events::Problem;
@@ -41,8 +42,11 @@ pub const SEALED_FORMAT: u32 = 4;
 /// The version of the format that this program writes for archives without a SHA-1, since a store copied a part of them.
 /// Earlier versions must not read it: they would find the backup bad.
 pub const ON_SERVER_FORMAT: u32 = 5;
+/// The version of the format that this program writes for image backups whose index has digests of a thin pool's mapping,
+/// encrypted or not. Earlier versions must not read it: they would find the index wrong.
+pub const MAPPED_FORMAT: u32 = 6;
 /// The newest version of the format that this program reads.
-pub const NEWEST_FORMAT: u32 = ON_SERVER_FORMAT;
+pub const NEWEST_FORMAT: u32 = MAPPED_FORMAT;
 /// A larger file is not accepted as a manifest. Manifests stay far below: the facts from a volume are bounded.
 pub const MAX_BYTES: u64 = 256 << 20;
 
@@ -52,7 +56,7 @@ const SELF_KEY: &str = "\"self_sha256\": \"";
 /// All facts of a backup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`], [`IMAGE_FORMAT`], [`ZSTD_FORMAT`], [`SEALED_FORMAT`] or [`ON_SERVER_FORMAT`].
+    /// [`FORMAT`], [`IMAGE_FORMAT`], [`ZSTD_FORMAT`], [`SEALED_FORMAT`], [`ON_SERVER_FORMAT`] or [`MAPPED_FORMAT`].
     pub format: u32,
     /// The version of volbak that wrote it.
     pub volbak_version: String,
@@ -239,6 +243,7 @@ impl Manifest {
     /// Whether its format is the one that this version writes for such a backup.
     pub(crate) fn has_current_format(&self) -> bool {
         match self.digests.archive_sha1() {
+            Some(_) if self.format == MAPPED_FORMAT => self.kind().mode() == BackupMode::Image,
             Some(_) => self.format == format_of(self.kind()),
             None => self.format == ON_SERVER_FORMAT,
         }

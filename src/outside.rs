@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
@@ -208,6 +208,19 @@ pub trait RunCommand: Send + Sync {
     /// and waits for its end. An error means that it could not be started; its own failure is in
     /// [`CommandOutput::status`].
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput>;
+
+    /// Like [`run`](Self::run), but gives the standard output to `read` while the program runs, so that it takes no memory. The
+    /// program is ended if `read` returns false. In the result, the standard output is empty.
+    fn stream(
+        &self,
+        program: &str,
+        args: &[OsString],
+        read: &mut dyn FnMut(&mut dyn BufRead) -> bool,
+    ) -> io::Result<CommandOutput> {
+        let output = self.run(program, args)?;
+        read(&mut output.stdout.as_slice());
+        Ok(CommandOutput { stdout: Vec::new(), ..output })
+    }
 }
 
 /// The real [`RunCommand`].
@@ -225,6 +238,40 @@ impl RunCommand for SystemCommands {
             .stderr(Stdio::piped())
             .output()?;
         Ok(CommandOutput { status: output.status, stdout: output.stdout, stderr: output.stderr })
+    }
+
+    fn stream(
+        &self,
+        program: &str,
+        args: &[OsString],
+        read: &mut dyn FnMut(&mut dyn BufRead) -> bool,
+    ) -> io::Result<CommandOutput> {
+        /// The rest of what a program says about its failure is dropped.
+        const STDERR_BYTES: u64 = 16 << 10;
+        let mut child = programs::command(OsStr::new(program), programs::Child::Tool)?
+            .args(args)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let said = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            if let Some(mut stderr) = stderr {
+                // Read to the end, so that the program does not wait; what is lost on an error is a message.
+                let _ = (&mut stderr).take(STDERR_BYTES).read_to_end(&mut said);
+                let _ = io::copy(&mut stderr, &mut io::sink());
+            }
+            said
+        });
+        let is_read = stdout.is_some_and(|stdout| read(&mut BufReader::with_capacity(64 << 10, stdout)));
+        if !is_read {
+            // It may have ended by itself.
+            let _ = child.kill();
+        }
+        let status = child.wait()?;
+        Ok(CommandOutput { status, stdout: Vec::new(), stderr: said.join().unwrap_or_default() })
     }
 }
 

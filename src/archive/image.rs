@@ -7,8 +7,10 @@
 pub mod blocks;
 pub mod check;
 pub mod index;
+pub mod mapping;
 pub mod parent;
 mod sink;
+mod volume;
 pub mod write;
 mod zeros;
 

@@ -5,11 +5,45 @@ use serde::{Deserialize, Serialize};
 /// The facts of an image backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
-    /// The bytes that the volume's content uses, which were read. All others are zeros in the archive.
+    /// The bytes that the volume's content uses, which were read (but `unread_bytes`). All others are zeros in the archive.
     pub used_bytes: u64,
     /// The bytes in members of the archive that are not zeros.
     pub data_bytes: u64,
     /// Regions of which every byte counts as used, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_whole: Vec<String>,
+    /// The used bytes that were not read: the thin pool showed that they are those of the previous backup.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unread_bytes: u64,
+    /// The thin pool of the volume; `None` if the index has no digests of what it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pool: Option<PoolRecord>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A thin pool, and its history up to a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PoolRecord {
+    /// LVM's UUIDs of the group and the pool.
+    pub(crate) pool_uuid: String,
+    /// The UUID of the volume.
+    pub(crate) volume_uuid: String,
+    /// The volume's number in the pool.
+    pub(crate) thin_id: u64,
+    /// The boot of the host.
+    pub(crate) boot_id: String,
+    /// The kernel's number of the pool's device in that boot.
+    pub(crate) disk_sequence: u64,
+    /// LVM's transaction of the pool.
+    pub(crate) transaction: u64,
+    /// The pool's counter of snapshots.
+    pub(crate) counter: u64,
+    /// That counter when the snapshot was taken.
+    pub(crate) created: u64,
+    /// The length of a chunk.
+    pub(crate) chunk_bytes: u64,
 }

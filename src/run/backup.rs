@@ -21,6 +21,7 @@ mod regions;
 pub(super) mod same_source;
 mod sudden;
 pub(super) mod taken;
+mod thin;
 mod under_way;
 
 pub use self::error::BackupError;

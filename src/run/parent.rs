@@ -21,7 +21,7 @@ use crate::archive::level::CompressionLevel;
 use crate::encryption::EncryptionOptions;
 use crate::entry::Timestamp;
 use crate::layout::Region;
-use crate::manifest::{CarriedRecord, DigestsRecord, EncryptionRecord, Manifest, SourceRecord};
+use crate::manifest::{CarriedRecord, DigestsRecord, EncryptionRecord, Manifest, PoolRecord, SourceRecord};
 use crate::outside::digest::sha256_of;
 use crate::outside::unnamed::unnamed_file;
 use crate::outside::{BlockRead, Cancel, FileBlocks};
@@ -140,6 +140,8 @@ pub(super) fn previous(
 pub(super) struct PreviousImage {
     pub(super) parent: ImageParent,
     pub(super) digests: DigestsRecord,
+    /// Its thin pool, if its index has digests of what that said.
+    pub(super) pool: Option<PoolRecord>,
 }
 
 /// Like [`previous`], for an image backup.
@@ -352,7 +354,8 @@ fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result
     if let Some(table) = manifest.encryption.as_ref().and_then(|record| segments_of(files, record).ok()) {
         parent.set_segments(table);
     }
-    Ok(PreviousImage { parent, digests: manifest.digests.clone() })
+    let pool = manifest.image.as_ref().and_then(|image| image.pool.clone());
+    Ok(PreviousImage { parent, digests: manifest.digests.clone(), pool })
 }
 
 fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previous, UnusableError> {

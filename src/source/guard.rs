@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,11 +14,13 @@ use crate::events::{Event, Problem, Severity};
 use crate::image::qcow2::Qcow2;
 use crate::outside::{BlockRead, FileBlocks};
 use crate::source::context::Context;
+use crate::source::device::DeviceNumber;
 use crate::source::error::SourceError;
 use crate::source::health::{HealthFlag, Reading, Subject};
 use crate::source::options::FreezeOptions;
 use crate::source::snapshot::{self, Snapshot};
 use crate::source::snapshot_facts::{SnapshotFacts, SnapshotKind};
+use crate::source::thin::ThinSnapshot;
 use crate::source::watch::{Watch, Watcher};
 
 /// The open handle of the source.
@@ -164,6 +167,19 @@ impl SnapshotGuard {
     /// The facts at this moment.
     pub fn facts(&self) -> SnapshotFacts {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The snapshot as its thin pool knows it; `None` if it is not a thin one.
+    pub(crate) fn thin_snapshot(&self) -> Option<ThinSnapshot> {
+        let snapshot = self.snapshot.as_ref().filter(|snapshot| snapshot.facts.is_thin())?;
+        let rdev = self.opened.as_ref()?.file.metadata().ok()?.rdev();
+        Some(ThinSnapshot {
+            commands: Arc::clone(&self.context.commands),
+            device: DeviceNumber::of_rdev(rdev),
+            uuids: [snapshot.facts.vg_uuid.clone(), snapshot.facts.uuid.clone()],
+            volume_uuid: snapshot.origin_uuid.clone(),
+            volume_thin_id: snapshot.origin_thin_id,
+        })
     }
 
     /// A flag for readers, set within a second or two after the snapshot became invalid, so that no hours are spent

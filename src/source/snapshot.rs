@@ -24,6 +24,10 @@ const NODE_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Snapshot {
     pub(crate) facts: LvFacts,
     pub(crate) owner_tags: [String; 2],
+    /// The volume's number in its thin pool, after the snapshot was taken.
+    pub(crate) origin_thin_id: Option<u64>,
+    /// The volume's UUID.
+    pub(crate) origin_uuid: String,
 }
 
 /// Takes a snapshot of a volume. After a failure no snapshot remains, as far as LVM can remove it.
@@ -53,10 +57,14 @@ pub(crate) fn take(
     args.push(volume.full_name().into());
     let taken = run_tool(commands, "lvcreate", &args);
     let found = lvs(commands, Which::Group(&volume.vg)).map(|volumes| {
-        volumes.into_iter().find(|each| each.lv == name && tags.iter().all(|tag| each.tags.contains(tag)))
+        let origin_thin_id = volumes.iter().find(|each| each.uuid == volume.uuid).and_then(|origin| origin.thin_id);
+        let is_it = |each: &LvFacts| each.lv == name && tags.iter().all(|tag| each.tags.contains(tag));
+        volumes.into_iter().find(is_it).map(|facts| (facts, origin_thin_id))
     });
     let failure = match (taken, found) {
-        (Ok(_), Ok(Some(facts))) => return Ok(Snapshot { facts, owner_tags: tags }),
+        (Ok(_), Ok(Some((facts, origin_thin_id)))) => {
+            return Ok(Snapshot { facts, owner_tags: tags, origin_thin_id, origin_uuid: volume.uuid.clone() });
+        }
         (Ok(_), Ok(None)) => SourceError::output(
             "lvcreate",
             &args,

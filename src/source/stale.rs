@@ -1,5 +1,6 @@
 //! Removes snapshots left by a crash.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::events::{Event, Observer, Problem, Severity};
@@ -10,6 +11,7 @@ use crate::source::lvm::{LvFacts, Which, lvs};
 use crate::source::naming::is_snapshot_name;
 use crate::source::naming::{OWNER_TAG_PREFIX, SNAPSHOT_TAG};
 use crate::source::snapshot::remove;
+use crate::source::thin::{MARKS, release_left};
 
 /// How long the removal of one snapshot is retried.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,7 +27,8 @@ pub struct StaleSnapshots {
 
 /// Removes snapshots left by earlier runs, in these groups or, if none is named, in all. A stale snapshot has
 /// volbak's tag and a name that volbak makes, its process ended on this host, and it is not open. Reports to the
-/// observer each removal (a notice) and each snapshot that remains and may need attention (a warning).
+/// observer each removal (a notice) and each snapshot that remains and may need attention (a warning). Also releases
+/// the metadata snapshots of thin pools that such runs reserved.
 ///
 /// Fails if LVM cannot be queried. A snapshot that cannot be removed is no failure; it is listed as remaining.
 pub fn remove_stale(
@@ -33,6 +36,7 @@ pub fn remove_stale(
     commands: &dyn RunCommand,
     observer: &dyn Observer,
 ) -> Result<StaleSnapshots, SourceError> {
+    release_left(Path::new(MARKS), commands, observer);
     let me = Owner::this_process().map_err(|error| SourceError::io("reading it", "/proc/self", error))?;
     let mut outcome = StaleSnapshots::default();
     for volume in lvs(commands, Which::All)? {

@@ -1,6 +1,6 @@
 //! Promise: a backup in any format that a version of volbak wrote is verified and restored by this one (docs/format.md). The
 //! backups in `tests/fixtures` are never made anew: indexes 1 to 3 are by the versions that introduced them, manifests 1 to 4 by
-//! the one of 29 November 2026. Format 5 needs an object store: `tests/objects` makes one.
+//! the one of 29 November 2026, manifest 6 by the one of 30 November. Format 5 needs an object store: `tests/objects` makes one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -81,15 +81,20 @@ fn each_format_of_files_is_verified_and_restored() {
 }
 
 #[test]
-fn a_format_of_images_is_verified_and_restored() {
-    let work = tempfile::tempdir().unwrap();
-    let archive = archive("formats/manifest-2", work.path());
-    let disk = work.path().join("disk.img");
-    let archive = archive.to_str().unwrap();
-    assert!(volbak(&["verify", archive]).contains("good, an image"));
-    volbak(&["-q", "restore", archive, "--to-image", disk.to_str().unwrap()]);
-    sh(&format!("gunzip -c {archive} | cmp - {}", disk.display()));
-    assert_eq!(volbak(&["cat", &format!("{archive}:hello.txt")]), "hello\n");
+fn each_format_of_images_is_verified_and_restored() {
+    for (format, index) in [(2, 1), (6, 2)] {
+        let work = tempfile::tempdir().unwrap();
+        let archive = archive(&format!("formats/manifest-{format}"), work.path());
+        let text = |suffix: &str| fs::read_to_string(archive.to_str().unwrap().replace(".img.gz", suffix)).unwrap();
+        assert!(text(".manifest.json").contains(&format!("\"format\": {format},")), "{format}");
+        assert!(text(".index").starts_with(&format!("volbak-image-index\t{index}\n")), "{format}");
+        let disk = work.path().join("disk.img");
+        let archive = archive.to_str().unwrap();
+        assert!(volbak(&["verify", archive]).contains("good, an image"));
+        volbak(&["-q", "restore", archive, "--to-image", disk.to_str().unwrap()]);
+        sh(&format!("gunzip -c {archive} | cmp - {}", disk.display()));
+        assert_eq!(volbak(&["cat", &format!("{archive}:hello.txt")]), "hello\n");
+    }
 }
 
 /// A new format is not forgotten in the table of the document.
@@ -97,18 +102,21 @@ fn a_format_of_images_is_verified_and_restored() {
 fn the_document_lists_each_format() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/format.md")).unwrap();
     let (_, section) = text.split_once("\n## Which versions read which formats\n").unwrap();
-    for format in 1..=5 {
+    for format in 1..=6 {
         assert!(section.contains(&format!("\n| manifest {format} |")), "manifest {format}");
     }
     for index in 1..=4 {
         assert!(section.contains(&format!("\n| index {index} |")), "index {index}");
+    }
+    for index in 1..=2 {
+        assert!(section.contains(&format!("\n| image index {index} |")), "image index {index}");
     }
     let schema = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manifest.schema.json")).unwrap();
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
     let formats = &schema["properties"]["format"]["enum"];
     assert_eq!(
         *formats,
-        serde_json::json!([1, 2, 3, 4, 5]),
+        serde_json::json!([1, 2, 3, 4, 5, 6]),
         "each has a line in docs/format.md and a backup in tests/fixtures"
     );
 }

@@ -60,7 +60,7 @@ fn the_version_says_what_the_program_is_made_of() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], concat!("volbak ", env!("CARGO_PKG_VERSION")));
     assert!(lines[1].starts_with("features: cli, encryption,"), "{text}");
-    assert_eq!(lines[3], "formats: manifest 1 to 5, index 1 to 4");
+    assert_eq!(lines[3], "formats: manifest 1 to 6, index 1 to 4");
     for library in ["age", "blake3", "fuser", "libdeflater", "rustls", "zstd"] {
         let version =
             lines[4].split(", ").find_map(|named| named.trim_start_matches("libraries: ").strip_prefix(library));

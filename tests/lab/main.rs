@@ -19,3 +19,4 @@ mod runbook;
 mod source;
 #[path = "../testkit/mod.rs"]
 mod testkit;
+mod thin;

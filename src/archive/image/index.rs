@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::sync::Arc;
 
+use super::mapping::MappingDigest;
 use super::zeros::zero_member_bytes;
 use super::{BORDER_BYTES, MAX_ZERO_BYTES};
 use crate::archive::codec::WIDEST;
@@ -12,8 +13,10 @@ use crate::outside::{BlockCursor, BlockRead};
 
 /// The first line.
 pub const HEADER_LINE: &str = "volbak-image-index\t1\n";
-/// All numbers at their longest, and two digests.
-const MAX_LINE_BYTES: u64 = 256;
+/// That of an index whose lines have digests of mappings.
+pub const MAPPED_HEADER_LINE: &str = "volbak-image-index\t2\n";
+/// All numbers at their longest, and three digests.
+const MAX_LINE_BYTES: u64 = 320;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// What a member holds.
@@ -42,11 +45,13 @@ pub struct ImageMember {
     pub digest: [u8; 32],
     /// Its content.
     pub holds: Holds,
+    /// The digest of its mapping in a thin pool and of what is used of it; `None` if these are not known.
+    pub(super) mapping: Option<MappingDigest>,
 }
 
 impl ImageMember {
-    /// Appends its line.
-    pub(super) fn add_to(&self, out: &mut Vec<u8>) {
+    /// Appends its line, in an index with or without digests of mappings.
+    pub(super) fn add_to(&self, out: &mut Vec<u8>, is_mapped: bool) {
         out.push(b'M');
         for number in [self.number, self.offset, self.length, self.volume_offset, self.volume_length] {
             out.push(b'\t');
@@ -59,6 +64,13 @@ impl ImageMember {
             Holds::Zeros => out.push(b'-'),
             Holds::Data(content) => push_hex(out, &content),
         }
+        if is_mapped {
+            out.push(b'\t');
+            match &self.mapping {
+                None => out.push(b'-'),
+                Some(digest) => push_hex(out, digest),
+            }
+        }
         out.push(b'\n');
     }
 
@@ -67,7 +79,7 @@ impl ImageMember {
         self.volume_offset.saturating_add(self.volume_length)
     }
 
-    fn parse(line: &[u8]) -> Option<Self> {
+    fn parse(line: &[u8], is_mapped: bool) -> Option<Self> {
         let mut fields = line.strip_prefix(b"M\t")?.split(|byte| *byte == b'\t');
         let mut number = || parse_decimal(fields.next()?);
         let (number, offset, length, volume_offset, volume_length) =
@@ -77,7 +89,12 @@ impl ImageMember {
             b"-" => Holds::Zeros,
             content => Holds::Data(parse_hex(content)?),
         };
-        fields.next().is_none().then_some(Self { number, offset, length, volume_offset, volume_length, digest, holds })
+        let mapping = match is_mapped.then(|| fields.next()) {
+            None | Some(Some(b"-")) => None,
+            Some(digest) => Some(parse_hex(digest?)?),
+        };
+        let is_end = fields.next().is_none();
+        is_end.then_some(Self { number, offset, length, volume_offset, volume_length, digest, holds, mapping })
     }
 }
 
@@ -181,6 +198,8 @@ pub struct ImageIndexReader {
     line: u64,
     buf: Vec<u8>,
     seen: ImageTotals,
+    /// Whether its lines have digests of mappings.
+    is_mapped: bool,
     is_ended: bool,
 }
 
@@ -189,8 +208,10 @@ impl ImageIndexReader {
     pub fn new(index: Arc<dyn BlockRead>) -> Result<Self, ImageIndexError> {
         let input = BufReader::with_capacity(BUFFER_BYTES, BlockCursor::new(index));
         let seen = ImageTotals::default();
-        let mut reader = Self { input, at: 0, line: 1, buf: Vec::new(), seen, is_ended: false };
-        if !reader.read_line()? || reader.buf != HEADER_LINE.as_bytes() {
+        let mut reader = Self { input, at: 0, line: 1, buf: Vec::new(), seen, is_mapped: false, is_ended: false };
+        reader.read_line()?;
+        reader.is_mapped = reader.buf == MAPPED_HEADER_LINE.as_bytes();
+        if !reader.is_mapped && reader.buf != HEADER_LINE.as_bytes() {
             return Err(ImageIndexError::NotAnIndex);
         }
         Ok(reader)
@@ -200,12 +221,13 @@ impl ImageIndexReader {
     pub(super) fn at(index: Arc<dyn BlockRead>, place: IndexPlace) -> io::Result<Self> {
         let mut input = BufReader::with_capacity(BUFFER_BYTES, BlockCursor::new(index));
         input.seek(SeekFrom::Start(place.at))?;
-        Ok(Self { input, at: place.at, line: place.line, buf: Vec::new(), seen: place.seen, is_ended: false })
+        let IndexPlace { at, line, seen, is_mapped } = place;
+        Ok(Self { input, at, line, buf: Vec::new(), seen, is_mapped, is_ended: false })
     }
 
     /// Where the next line is.
     pub(super) fn place(&self) -> IndexPlace {
-        IndexPlace { at: self.at, line: self.line, seen: self.seen }
+        IndexPlace { at: self.at, line: self.line, seen: self.seen, is_mapped: self.is_mapped }
     }
 
     /// The next member; `None` after the last one, when the last line agrees with all before it and nothing follows.
@@ -221,7 +243,7 @@ impl ImageIndexReader {
         let Some(text) = self.buf.strip_suffix(b"\n") else {
             return wrong(line, "it is longer than a line can be, or cut off");
         };
-        if let Some(member) = ImageMember::parse(text) {
+        if let Some(member) = ImageMember::parse(text, self.is_mapped) {
             return match self.seen.take(&member) {
                 Ok(()) => Ok(Some(member)),
                 Err(what) => wrong(line, what),
@@ -259,4 +281,5 @@ pub(super) struct IndexPlace {
     at: u64,
     line: u64,
     pub(super) seen: ImageTotals,
+    is_mapped: bool,
 }

@@ -9,7 +9,8 @@ use std::time::Instant;
 use sha1::Sha1;
 use sha2::Digest;
 
-use super::index::{HEADER_LINE, Holds, ImageMember, ImageTotals};
+use super::index::{HEADER_LINE, Holds, ImageMember, ImageTotals, MAPPED_HEADER_LINE};
+use super::mapping::MappingDigest;
 use super::zeros::zero_member;
 use super::{BORDER_BYTES, MAX_ZERO_BYTES};
 use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
@@ -32,6 +33,7 @@ pub(super) struct Job {
     pub(super) member_len: usize,
     pub(super) digest: [u8; 32],
     pub(super) content: [u8; 32],
+    pub(super) mapping: Option<MappingDigest>,
     pub(super) origin: Origin,
 }
 
@@ -59,6 +61,7 @@ impl Job {
             member_len: 0,
             digest: [0; 32],
             content: [0; 32],
+            mapping: None,
             origin: Origin::Zeros,
         }
     }
@@ -93,6 +96,8 @@ pub(super) struct ImageSink {
     known_segments: Option<KnownSegments>,
     index: io::BufWriter<Hashing>,
     line: Vec<u8>,
+    /// Whether the index has digests of mappings.
+    is_mapped: bool,
     totals: ImageTotals,
     /// Zeros that were not written yet.
     zeros: u64,
@@ -109,12 +114,13 @@ impl ImageSink {
     pub(super) fn new(
         outputs: Outputs,
         recipients: Option<Recipients>,
+        is_mapped: bool,
         give_back: Sender<Job>,
         control: LevelControl,
     ) -> io::Result<Self> {
         let segments = outputs.segments.map(NewTable::buffered);
         let mut index = io::BufWriter::with_capacity(256 << 10, Hashing::new(outputs.index));
-        index.write_all(HEADER_LINE.as_bytes())?;
+        index.write_all(if is_mapped { MAPPED_HEADER_LINE } else { HEADER_LINE }.as_bytes())?;
         Ok(Self {
             archive: outputs.archive,
             sha1: Sha1::new(),
@@ -123,6 +129,7 @@ impl ImageSink {
             known_segments: None,
             index,
             line: Vec::new(),
+            is_mapped,
             totals: ImageTotals::default(),
             zeros: 0,
             known: HashMap::new(),
@@ -162,7 +169,7 @@ impl ImageSink {
             if let Some(segments) = &mut self.segments {
                 segments.add(&member)?;
             }
-            self.add_line(member.len() as u64, len, digest, Holds::Zeros)?;
+            self.add_line(member.len() as u64, len, digest, (Holds::Zeros, None))?;
             if len.is_multiple_of(BORDER_BYTES) {
                 self.known.insert(len, (member, digest));
             }
@@ -181,11 +188,18 @@ impl ImageSink {
         segment
     }
 
-    fn add_line(&mut self, length: u64, volume_length: u64, digest: [u8; 32], holds: Holds) -> io::Result<()> {
+    fn add_line(
+        &mut self,
+        length: u64,
+        volume_length: u64,
+        digest: [u8; 32],
+        (holds, mapping): (Holds, Option<MappingDigest>),
+    ) -> io::Result<()> {
         let totals = &mut self.totals;
         let (number, offset, volume_offset) = (totals.members, totals.archive_bytes, totals.volume_bytes);
         self.line.clear();
-        ImageMember { number, offset, length, volume_offset, volume_length, digest, holds }.add_to(&mut self.line);
+        let member = ImageMember { number, offset, length, volume_offset, volume_length, digest, holds, mapping };
+        member.add_to(&mut self.line, self.is_mapped);
         totals.members += 1;
         totals.archive_bytes += length;
         totals.volume_bytes += volume_length;
@@ -224,7 +238,8 @@ impl InOrder for ImageSink {
         }
         self.control.note_writing(is_written - began);
         self.control.note_busy(is_written.elapsed());
-        self.add_line(job.member_len as u64, job.data_len as u64, job.digest, Holds::Data(job.content))?;
+        let holds = (Holds::Data(job.content), job.mapping);
+        self.add_line(job.member_len as u64, job.data_len as u64, job.digest, holds)?;
         self.data_bytes += job.data_len as u64;
         let level = match job.origin {
             Origin::Zeros => None,

@@ -1,14 +1,15 @@
 //! Writes an image archive: reads the used blocks of a volume once, in ascending order, and compresses them in parallel.
 
-use std::io;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::BORDER_BYTES;
 use super::index::Holds;
+use super::mapping::{BorderMapping, MappingDigest, VolumeMapping};
 use super::parent::{ImageParent, OldMember};
 use super::sink::{ImageSink, Item, Job, Origin};
+use super::volume::{Content, Used};
 use crate::archive::codec::{self, Encode, MAX_MEMBER_DATA, WIDEST};
 use crate::archive::counts::CarryCounts;
 use crate::archive::data::{DataOutcome, read_or_zero};
@@ -20,7 +21,6 @@ use crate::archive::members::{
 };
 use crate::archive::workers::Workers;
 use crate::archive::write::WriteOptions;
-use crate::entry::FileContent;
 use crate::events::{Event, Observer};
 use crate::outside::BlockRead;
 use crate::outside::zeros::is_zero;
@@ -36,6 +36,11 @@ pub struct ImageOf<'a> {
     pub blocks: &'a dyn BlockRead,
     /// The ranges that are kept, ascending and not adjacent; all other bytes become zeros.
     pub used: &'a [ByteRange],
+    /// What its thin pool says about it; `None` if that is not known.
+    pub mapping: Option<&'a VolumeMapping>,
+    /// Members of which the pool says what it said at the previous archive, all chunks older than this time, have their content
+    /// and are not read. `None`: everything is read.
+    pub unchanged_before: Option<u64>,
 }
 
 /// A finished image archive.
@@ -47,6 +52,10 @@ pub struct WrittenImage {
     pub data_bytes: u64,
     /// The bytes that were read.
     pub read_bytes: u64,
+    /// The used bytes that were not read, since they are unchanged.
+    pub unread_bytes: u64,
+    /// Why, from some place on, everything was read.
+    pub mapping_lost: Option<String>,
     /// What was copied; `None` without a previous archive.
     pub carried: Option<CarryCounts>,
     /// What could not be read, one line each; it is zeros in the archive.
@@ -68,7 +77,7 @@ pub fn write_image(
     let codec = Compression::Gzip.codec_for(options.recipients.as_ref());
     let encoders = (0..threads).map(|_| codec.encoder(level.get())).collect::<Result<Vec<_>, _>>()?;
     let (give_back, free) = channel();
-    let sink = ImageSink::new(outputs, options.recipients.clone(), give_back, control);
+    let sink = ImageSink::new(outputs, options.recipients.clone(), of.mapping.is_some(), give_back, control);
     let mut sink = sink.map_err(ArchiveError::Write)?;
     if let Some(parent) = &parent {
         sink.refer_to(parent.archive(), parent.members());
@@ -90,6 +99,8 @@ pub fn write_image(
         next_number: 0,
         outcome: DataOutcome::default(),
         read_bytes: 0,
+        unread_bytes: 0,
+        mapping_lost: None,
         asked_until: 0,
         pool: Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?,
     };
@@ -100,6 +111,8 @@ pub fn write_image(
         members: written.members,
         data_bytes: written.data_bytes,
         read_bytes: writer.read_bytes,
+        unread_bytes: writer.unread_bytes,
+        mapping_lost: writer.mapping_lost.take(),
         carried: had_parent.then_some(written.carried),
         complaints: writer.outcome.complaints(of.blocks.len_bytes()),
     })
@@ -114,6 +127,8 @@ struct Writer<'a> {
     next_number: u64,
     outcome: DataOutcome,
     read_bytes: u64,
+    unread_bytes: u64,
+    mapping_lost: Option<String>,
     /// The kernel was asked to read up to here.
     asked_until: u64,
     /// Last: dropping it waits for what it does, after the order was given up.
@@ -142,7 +157,21 @@ impl Writer<'_> {
                 at = next;
                 continue;
             }
-            let job = self.read(at, (len - at).min(BORDER_BYTES), &mut used)?;
+            let bytes = (len - at).min(BORDER_BYTES);
+            let mapping = self.mapping_at(at);
+            let digest = mapping.as_ref().map(|mapping| mapping.digest(used.within(at, at + bytes)));
+            if let Some((mapping, digest)) = mapping.zip(digest)
+                && self.carry_unread(at, bytes, &mapping, digest)?
+            {
+                let unread = used.within(at, at + bytes).map(|(from, to)| to - from).sum();
+                self.unread_bytes += unread;
+                self.observer.on_event(&Event::Carried { bytes: unread });
+                at += bytes;
+                continue;
+            }
+            let mut job = self.read(at, bytes, &mut used)?;
+            // What could not be read is zeros, and is tried again next time.
+            job.mapping = digest.filter(|_| !self.outcome.is_damaged());
             let job_bytes = job.data_len as u64;
             self.compress(at, job);
             at += job_bytes;
@@ -150,9 +179,47 @@ impl Writer<'_> {
         if (options.stop)() { Err(ArchiveError::Stopped) } else { Ok(()) }
     }
 
+    /// The mapping of a piece of the volume. After a failure there is none any more.
+    fn mapping_at(&mut self, start: u64) -> Option<BorderMapping> {
+        let found = self.of.mapping?.at(start / BORDER_BYTES);
+        found.map_err(|error| (self.of.mapping, self.mapping_lost) = (None, Some(error.to_string()))).ok()
+    }
+
+    /// Takes the member of the previous archive without reading its piece of the volume, if that is unchanged. False if it must
+    /// be read.
+    fn carry_unread(
+        &mut self,
+        start: u64,
+        len: u64,
+        mapping: &BorderMapping,
+        digest: MappingDigest,
+    ) -> Result<bool, ArchiveError> {
+        if !self.of.unchanged_before.is_some_and(|before| mapping.is_older_than(before)) {
+            return Ok(false);
+        }
+        let old = self.parent.as_mut().and_then(|parent| parent.member_at(start, len));
+        let Some(old) = old.filter(|old| !old.is_due && old.member.mapping == Some(digest)) else { return Ok(false) };
+        let Holds::Data(content) = old.member.holds else { return Ok(false) };
+        let mut job = self.free_job()?;
+        if !take_old(&old, &mut job) {
+            // It is read, found damaged once more, and counted as such.
+            self.free.put_back(job);
+            return Ok(false);
+        }
+        job.data_len = usize::try_from(len).unwrap_or(0).min(MAX_MEMBER_DATA);
+        (job.content, job.mapping, job.origin) = (content, Some(digest), Origin::Carried(old.member.offset));
+        self.deliver(Item::Read(job))?;
+        Ok(true)
+    }
+
     fn deliver_zeros(&mut self, len: u64) -> Result<(), ArchiveError> {
+        self.deliver(Item::Zeros(len))
+    }
+
+    /// Delivers what the compressing threads have nothing to do with.
+    fn deliver(&mut self, item: Item) -> Result<(), ArchiveError> {
         let order = &self.compressing.order;
-        let delivered = order.deliver(self.next_number, Item::Zeros(len)).map_err(|Failed| self.error())?;
+        let delivered = order.deliver(self.next_number, item).map_err(|Failed| self.error())?;
         self.next_number += 1;
         if delivered == Delivered::ToWrite {
             let order = Arc::clone(order);
@@ -163,12 +230,7 @@ impl Writer<'_> {
 
     /// Reads the used bytes of a piece of the volume; all others are zeros.
     fn read(&mut self, start: u64, len: u64, used: &mut Used<'_>) -> Result<Job, ArchiveError> {
-        let mut job = loop {
-            match self.free.take(Job::empty) {
-                Some(job) => break job,
-                None => self.free.wait().map_err(|_| self.error())?,
-            }
-        };
+        let mut job = self.free_job()?;
         // At most a border.
         job.data_len = usize::try_from(len).unwrap_or(0).min(MAX_MEMBER_DATA);
         self.read_ahead(start, used);
@@ -187,6 +249,15 @@ impl Writer<'_> {
         self.read_bytes += read_bytes;
         self.observer.on_event(&Event::Read { bytes: read_bytes });
         Ok(job)
+    }
+
+    fn free_job(&mut self) -> Result<Job, ArchiveError> {
+        loop {
+            match self.free.take(Job::empty) {
+                Some(job) => return Ok(job),
+                None => self.free.wait().map_err(|_| self.error())?,
+            }
+        }
     }
 
     /// Asks the kernel for the used bytes that come next.
@@ -292,37 +363,5 @@ fn take_old(old: &OldMember, job: &mut Job) -> bool {
     true
 }
 
-/// The runs at or after a place; places ascend.
-struct Used<'a> {
-    runs: &'a [ByteRange],
-    len: u64,
-}
-
-impl Used<'_> {
-    /// The first used run at or after `from`, or the rest of the one that `from` lies in.
-    fn next(&mut self, from: u64) -> Option<ByteRange> {
-        let ahead = self.runs.iter().take_while(|run| run.start.saturating_add(run.len) <= from).count();
-        self.runs = &self.runs[ahead..];
-        let run = self.runs.first().filter(|run| run.start < self.len)?;
-        let start = run.start.max(from);
-        Some(ByteRange::new(start, run.start.saturating_add(run.len).min(self.len) - start))
-    }
-}
-
-/// A volume as the content of a file, which is read in spite of errors.
-struct Content<'a>(&'a dyn BlockRead);
-
-impl FileContent for Content<'_> {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let left = self.0.len_bytes().saturating_sub(offset);
-        let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
-        if len > 0 {
-            self.0.read_at(offset, &mut buf[..len])?;
-        }
-        Ok(len)
-    }
-    fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
-        let len = self.0.len_bytes();
-        Ok((from < len).then(|| ByteRange::new(from, len - from)))
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,11 @@ impl<T> Spares<T> {
         })
     }
 
+    /// Takes back one that was not used.
+    pub(in crate::archive) fn put_back(&mut self, buffer: T) {
+        self.idle.push(buffer);
+    }
+
     /// Waits until one is returned. An error if none will be.
     pub(in crate::archive) fn wait(&mut self) -> Result<(), RecvError> {
         self.idle.push(self.back.recv()?);

@@ -7,6 +7,7 @@ use super::ends::{begin, publish};
 use super::error::BackupError;
 use super::outcome::BackupOutcome;
 use super::previous::KnownPrevious;
+use super::thin::{read_mapping, unchanged_before};
 use super::under_way::UnderWay;
 use crate::archive::counts::Counts;
 use crate::archive::error::ArchiveError;
@@ -24,6 +25,7 @@ use crate::run::record::source_record;
 use crate::source::SnapshotGuard;
 use crate::store::Folder;
 use crate::store::pending::PendingBackup;
+use crate::units::ByteLen;
 use crate::used::used_map_of_disk;
 
 /// Freezes the source, writes its image, and publishes it.
@@ -81,6 +83,8 @@ fn archive(
         return Err(ArchiveError::TooLong { limit_bytes }.into());
     }
 
+    let known = read_mapping(backup, guard);
+    let unchanged_before = known.as_ref().and_then(|known| unchanged_before(backup, previous.as_ref(), &known.record));
     backup.step("reading the used blocks");
     let options = backup.write_options(guard);
     let outputs = Outputs {
@@ -88,9 +92,22 @@ fn archive(
         index: pending.index_writer().map_err(ArchiveError::Write)?,
         segments: pending.segments_writer().map_err(ArchiveError::Write)?,
     };
-    let of = ImageOf { blocks: &*blocks, used: found.map.runs() };
+    let of = ImageOf {
+        blocks: &*blocks,
+        used: found.map.runs(),
+        mapping: known.as_ref().map(|known| &known.mapping),
+        unchanged_before,
+    };
     let parent = previous.map(|previous| previous.parent);
     let written = write_image(of, outputs, &options, parent, &**backup.collector)?;
+    if let Some(error) = &written.mapping_lost {
+        let what = format!("the mapping of the thin volume can no longer be read, so that the rest was read: {error}");
+        backup.tell(Severity::Notice, what);
+    }
+    if unchanged_before.is_some() {
+        let (unread, used) = (ByteLen(written.unread_bytes), ByteLen(used_bytes));
+        backup.step(&format!("{unread} of {used} used are unchanged by the thin pool's metadata and were not read"));
+    }
     for what in &written.complaints {
         backup.tell(Severity::Error, what.clone());
     }
@@ -109,7 +126,13 @@ fn archive(
     Ok(ArchivedSource {
         layout,
         regions: Vec::new(),
-        image: Some(ImageRecord { used_bytes, data_bytes: written.data_bytes, kept_whole }),
+        image: Some(ImageRecord {
+            used_bytes,
+            data_bytes: written.data_bytes,
+            kept_whole,
+            unread_bytes: written.unread_bytes,
+            pool: known.map(|known| known.record),
+        }),
         written: WrittenArchive {
             members: written.members,
             counts: Counts { raw_images: 1, data_bytes: written.data_bytes, ..Counts::default() },

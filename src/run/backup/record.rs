@@ -9,8 +9,8 @@ use crate::archive::kind::ArchiveKind;
 use crate::archive::kind::BackupMode;
 use crate::archive::members::WrittenMembers;
 use crate::manifest::{
-    CarriedRecord, ChangesRecord, DigestsRecord, EncryptionRecord, Manifest, ON_SERVER_FORMAT, OnServerRecord,
-    SnapshotRecord, format_of,
+    CarriedRecord, ChangesRecord, DigestsRecord, EncryptionRecord, MAPPED_FORMAT, Manifest, ON_SERVER_FORMAT,
+    OnServerRecord, SnapshotRecord, format_of,
 };
 use crate::outside::host;
 use crate::run::collect::Collected;
@@ -50,9 +50,14 @@ pub(super) fn manifest(
         on_server,
         counts,
     });
+    let format = match &image {
+        _ if archive_sha1.is_empty() => ON_SERVER_FORMAT,
+        Some(image) if image.pool.is_some() => MAPPED_FORMAT,
+        _ => format_of(kind),
+    };
     let Collected { problems, counts: problem_counts, .. } = backup.collector.collected();
     Manifest {
-        format: if archive_sha1.is_empty() { ON_SERVER_FORMAT } else { format_of(kind) },
+        format,
         volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
         name: backup.source.backup_name().to_owned(),
         stem: stem.to_owned(),

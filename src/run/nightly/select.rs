@@ -173,6 +173,7 @@ mod tests {
             data_percent: None,
             metadata_percent: None,
             device: None,
+            thin_id: None,
             path: PathBuf::new(),
             dm_path: PathBuf::new(),
         };

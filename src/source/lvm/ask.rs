@@ -9,7 +9,7 @@ use crate::source::error::SourceError;
 /// The fields requested from lvs. None is a segment field, which would make lvs print a volume once per segment.
 const LV_FIELDS: &str = "lv_name,vg_name,lv_uuid,vg_uuid,lv_size,lv_attr,lv_layout,lv_role,lv_tags,lv_permissions,\
     pool_lv,origin,lv_merging,lv_health_status,lv_snapshot_invalid,data_percent,metadata_percent,\
-    lv_device_open,lv_kernel_major,lv_kernel_minor,lv_path,lv_dm_path";
+    lv_device_open,lv_kernel_major,lv_kernel_minor,lv_path,lv_dm_path,thin_id";
 
 const VG_FIELDS: &str = "vg_name,vg_uuid,vg_extent_size,vg_free_count";
 

@@ -50,6 +50,8 @@ pub struct LvFacts {
     pub metadata_percent: Option<f64>,
     /// Its device number, while it is active.
     pub device: Option<(u32, u32)>,
+    /// Its number in its thin pool.
+    pub thin_id: Option<u64>,
     /// `/dev/VG/LV`.
     pub path: PathBuf,
     /// Its node under `/dev/mapper`.

@@ -111,6 +111,8 @@ struct LvRow {
     lv_kernel_minor: String,
     lv_path: String,
     lv_dm_path: String,
+    #[serde(default)]
+    thin_id: String,
 }
 
 #[expect(clippy::struct_field_names, reason = "the names are LVM's")]
@@ -162,6 +164,7 @@ fn facts_of_row(row: LvRow) -> Result<LvFacts, BadOutput> {
         data_percent: percent("data_percent", &row.data_percent)?,
         metadata_percent: percent("metadata_percent", &row.metadata_percent)?,
         device,
+        thin_id: row.thin_id.parse().ok(),
         path: if row.lv_path.is_empty() { PathBuf::from(&row.lv_dm_path) } else { row.lv_path.into() },
         dm_path: row.lv_dm_path.into(),
         vg: row.vg_name,

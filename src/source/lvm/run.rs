@@ -41,7 +41,7 @@ pub(crate) fn words(words: &[&str]) -> Vec<OsString> {
 
 /// A tool's standard error in one line of bounded length. Warnings come last, so that the error itself is not cut
 /// off.
-fn shortened(stderr: &[u8]) -> String {
+pub(crate) fn shortened(stderr: &[u8]) -> String {
     const MOST_CHARS: usize = 600;
     let text = String::from_utf8_lossy(stderr);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());

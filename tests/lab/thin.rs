@@ -1,0 +1,213 @@
+//! Promise: what a thin pool proves to be unchanged is not read, and the image is the volume in any case: whatever happens to the
+//! volume, to the pool and to its metadata snapshot between two nights (docs/decisions/0058-unread-members.md).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::testkit::guest::backups::{files_below, manifest, run_expecting, volbak};
+use crate::testkit::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, thin_volume, volumes_of_volbak};
+use crate::testkit::guest::{Mounted, both_outputs, make_filesystem, partition, program, sh};
+use crate::testkit::tree::{Filesystem, noise};
+use crate::testkit::wait::wait_until;
+
+const POOL: &str = "cinder--volumes-pool-tpool";
+const MIB: u64 = 1 << 20;
+
+/// A machine whose marks of reserved metadata snapshots are its own: its other files are those of this host.
+fn set_up_thin() {
+    set_up();
+    sh("mount -t tmpfs tmpfs /var/lib");
+}
+
+fn images(dest: &Path) -> Vec<PathBuf> {
+    files_below(dest).into_iter().filter(|file| file.to_str().unwrap().ends_with(".img.gz")).collect()
+}
+
+struct Night {
+    archive: PathBuf,
+    said: String,
+    manifest: Value,
+}
+
+impl Night {
+    /// An image backup with the programs in `first` before those of the system.
+    fn with(first: Option<&Path>, more: &[&str]) -> Self {
+        Self::ending(0, first, more)
+    }
+
+    fn ending(status: i32, first: Option<&Path>, more: &[&str]) -> Self {
+        let before = images(&dest());
+        let to = dest();
+        let mut command =
+            volbak(&[&["snapshot", "vol-1", "--image", "--to", to.to_str().unwrap(), "--level", "1"], more].concat());
+        if let Some(first) = first {
+            command.env("PATH", format!("{}:{}", first.display(), std::env::var("PATH").unwrap()));
+        }
+        let output = command.output().unwrap();
+        let said = both_outputs(&output);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        let archive = images(&dest()).into_iter().find(|archive| !before.contains(archive)).unwrap();
+        let manifest = manifest(&archive);
+        Self { archive, said, manifest }
+    }
+
+    /// One of a volume that nothing writes to, which the image has to be.
+    fn new() -> Self {
+        Self::with(None, &[]).compared()
+    }
+
+    fn compared(self) -> Self {
+        sh(&format!("gunzip -c {} | cmp - /dev/{GROUP}/vol-1", self.archive.display()));
+        self
+    }
+
+    fn unread(&self) -> u64 {
+        self.manifest["image"]["unread_bytes"].as_u64().unwrap_or(0)
+    }
+
+    /// All was read, for this reason.
+    fn assert_read(&self, why: &str) {
+        assert!(self.unread() == 0 && self.said.contains(why), "{why}: {}", self.said);
+    }
+}
+
+/// The block of the reserved metadata snapshot, or `-`.
+fn held() -> String {
+    sh(&format!("dmsetup status {POOL} | cut -d' ' -f7")).trim().to_owned()
+}
+
+fn write(at_bytes: u64, len: u64) {
+    sh(&format!(
+        "head -c {len} /dev/urandom | dd of=/dev/{GROUP}/vol-1 bs={len} seek={at_bytes} oflag=seek_bytes,direct iflag=fullblock status=none"
+    ));
+}
+
+#[test]
+fn unchanged_members_are_not_read_and_unproven_ones_are() {
+    if !in_lab("thin::unchanged_members_are_not_read_and_unproven_ones_are") {
+        return;
+    }
+    set_up_thin();
+    let volume = thin_volume("vol-1", "16M");
+    write(0, 12 * MIB);
+    let first = Night::new();
+    assert_eq!((first.unread(), first.manifest["format"].as_u64()), (0, Some(6)), "{}", first.said);
+    sh(&format!("lvcreate -q -s -k n -n old {GROUP}/vol-1"));
+
+    // A part of a chunk, a chunk, chunks that are discarded, and one that was not there.
+    write(2 * MIB + 4096, 4096);
+    write(4 * MIB + 65_536, 65_536);
+    sh(&format!("blkdiscard -o {} -l {MIB} {}", 6 * MIB, volume.display()));
+    write(14 * MIB, 65_536);
+    let second = Night::new();
+    assert_eq!(second.unread(), 9 * MIB, "{}", second.said);
+    assert!(second.said.contains("9 MiB of 16 MiB used are unchanged"), "{}", second.said);
+    assert_eq!(second.manifest["carried"]["members"], 9);
+    run_expecting(0, &["verify", second.archive.to_str().unwrap()]);
+    assert_eq!((held().as_str(), volumes_of_volbak().as_str()), ("-", ""));
+
+    // Another program's metadata snapshot stays, and thin_dump is not asked.
+    sh(&format!("dmsetup message {POOL} 0 reserve_metadata_snap"));
+    let root = held();
+    let third = Night::new();
+    third.assert_read("another program has reserved the metadata snapshot");
+    assert_eq!((held(), third.manifest["format"].as_u64()), (root, Some(2)));
+    sh(&format!("dmsetup message {POOL} 0 release_metadata_snap"));
+    Night::new().assert_read("the previous backup does not have the mapping");
+
+    // The volume becomes what it was before the second night: its old blocks come back with their old times.
+    write(5 * MIB, 4096);
+    sh(&format!("lvconvert -q -y --merge {GROUP}/old"));
+    Night::new().assert_read("merged or made anew");
+
+    // A run is killed while the metadata snapshot is reserved. The next one releases it, and goes by what it says.
+    let slow = Path::new(SCRATCH).join("slow");
+    fs::create_dir(&slow).unwrap();
+    program(&slow.join("thin_dump"), &format!("echo $$ >{SCRATCH}/dumping; exec sleep 1000"));
+    let to = dest();
+    let mut killed = volbak(&["snapshot", "vol-1", "--image", "--to", to.to_str().unwrap()]);
+    killed.env("PATH", format!("{}:{}", slow.display(), std::env::var("PATH").unwrap()));
+    let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = || fs::read_to_string(format!("{SCRATCH}/dumping")).ok().filter(|pid| pid.ends_with('\n'));
+    wait_until("thin_dump runs", || pid().is_some());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_ne!(held(), "-");
+    write(8 * MIB, 4096);
+    let after = Night::new();
+    assert!(after.said.contains("released the metadata snapshot"), "{}", after.said);
+    assert_eq!((held().as_str(), volumes_of_volbak().as_str(), after.unread()), ("-", "", 11 * MIB), "{}", after.said);
+    sh(&format!("kill {}", pid().unwrap()));
+
+    // Output that was cut off.
+    let odd = Path::new(SCRATCH).join("odd");
+    fs::create_dir(&odd).unwrap();
+    program(&odd.join("thin_dump"), "/usr/sbin/thin_dump \"$@\" | head -n 3");
+    Night::with(Some(&odd), &[]).compared().assert_read("line 4 of thin_dump's output");
+    assert_eq!(held(), "-");
+
+    // The pool was away for a while: whatever happened to its metadata then.
+    Night::new();
+    sh(&format!("vgchange -q -an {GROUP}; vgchange -q -ay {GROUP}"));
+    let last = Night::new();
+    last.assert_read("the thin pool was deactivated");
+
+    // Another volume of that name, with the number of the old one in the pool.
+    sh(&format!("lvremove -q -y {GROUP}/vol-1"));
+    thin_volume("vol-1", "16M");
+    write(0, 12 * MIB);
+    let parent = last.archive.to_str().unwrap();
+    Night::ending(3, None, &["--parent", parent]).compared().assert_read("merged or made anew");
+}
+
+/// An ext4 in use: which blocks are used changes apart from what is in them.
+#[test]
+fn nights_of_a_guest_are_those_that_read_everything() {
+    if !in_lab("thin::nights_of_a_guest_are_those_that_read_everything") {
+        return;
+    }
+    set_up_thin();
+    let volume = thin_volume("vol-1", "64M");
+    partition(&volume);
+    make_filesystem(&volume, Filesystem::Ext4);
+    let guest = Mounted::partition(&volume, &Path::new(SCRATCH).join("guest"));
+    for number in 0..24 {
+        fs::write(guest.point.join(format!("file-{number}")), noise(number, 1 << 20)).unwrap();
+    }
+    sh(&format!("sync -f {}", guest.point.display()));
+    let full = Path::new(SCRATCH).join("full");
+    fs::create_dir(&full).unwrap();
+    for night in 0..3_u64 {
+        let at = |number: u64| guest.point.join(format!("file-{number}"));
+        fs::remove_file(at(night)).unwrap();
+        fs::write(at(10 + night), noise(night, 2 << 20)).unwrap();
+        fs::File::options().write(true).open(at(20)).unwrap().set_len((9 - night) * 100_000).unwrap();
+        if night == 1 {
+            sh(&format!("sync -f {}", guest.point.display()));
+        }
+        let image = Night::with(None, &["--keep-snapshot"]);
+        if night > 0 {
+            assert!(image.unread() > 10 * MIB, "night {night}: {}", image.said);
+        }
+        // The same snapshot, of which nothing is known.
+        let kept = sh(&format!("lvs --noheadings -o lv_name {GROUP} | grep volbak")).trim().to_owned();
+        sh(&format!("losetup -r /dev/loop6 /dev/{GROUP}/{kept}"));
+        let name = format!("night-{night}");
+        let to = full.to_str().unwrap();
+        run_expecting(
+            0,
+            &["snapshot", "/dev/loop6", "--image", "--name", &name, "--to", to, "--level", "1", "--full", "-q"],
+        );
+        let other = images(&full.join(&name)).remove(0);
+        sh(&format!(
+            "losetup -d /dev/loop6; lvremove -q -y {GROUP}/{kept}
+             cmp <(gunzip -c {}) <(gunzip -c {})",
+            image.archive.display(),
+            other.display()
+        ));
+    }
+    guest.unmount();
+}

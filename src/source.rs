@@ -50,7 +50,7 @@ pub use refusal::Refusal;
 pub use resolve::{resolve, resolve_as};
 pub use snapshot_facts::{SnapshotFacts, SnapshotKind};
 pub use stale::{StaleSnapshots, remove_stale};
-pub(crate) use thin::PoolFacts;
+pub(crate) use thin::{PoolFacts, ThinSnapshot};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
 /// The name of the format of an image that is not raw, by the magic numbers at its start and end.

@@ -46,4 +46,7 @@ pub(crate) struct PoolRecord {
     pub(crate) created: u64,
     /// The length of a chunk.
     pub(crate) chunk_bytes: u64,
+    /// The snapshot was written to after its mapping was read: the mapping is not that of the archive.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) was_written: bool,
 }

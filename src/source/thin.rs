@@ -23,7 +23,7 @@ use self::kernel::{pool_of, pool_uuid_of, thin_of};
 pub(crate) use self::reserve::release_left;
 use self::reserve::{Reserved, Settled};
 use crate::outside::{Cancel, RunCommand, shown_command};
-use crate::source::device::{DeviceNumber, dm_uuid};
+use crate::source::device::{DeviceNumber, dm_uuid, written_sectors};
 use crate::source::lvm::{shortened, words};
 
 /// Where the marks of reserved metadata snapshots are. A reservation outlives a restart of the host, so the marks do, too.
@@ -76,6 +76,11 @@ pub(crate) struct ReadMapping {
 }
 
 impl ThinSnapshot {
+    /// What was written to the snapshot itself and discarded from it; `None` if the kernel does not tell.
+    pub(crate) fn written(&self) -> Option<(u64, u64)> {
+        written_sectors(self.device)
+    }
+
     /// Reads the mapping. `take` gets the length of a chunk, and each run of chunks, ascending.
     ///
     /// Fails if anything is not as expected. The metadata snapshot is released in any case.

@@ -149,8 +149,19 @@ fn unchanged_members_are_not_read_and_unproven_ones_are() {
     Night::with(Some(&odd), &[]).compared().assert_read("line 4 of thin_dump's output");
     assert_eq!(held(), "-");
 
+    // The snapshot is written to after its mapping was read: the archive has what the mapping does not say.
+    let writing = Path::new(SCRATCH).join("writing");
+    fs::create_dir(&writing).unwrap();
+    let script = format!(
+        "/usr/sbin/thin_dump \"$@\"
+         head -c 4096 /dev/urandom | dd of=$(echo /dev/{GROUP}/vol-1-volbak-*) bs=4096 seek=256 oflag=direct status=none"
+    );
+    program(&writing.join("thin_dump"), &script);
+    let written = Night::with(Some(&writing), &[]);
+    assert!(written.said.contains("the snapshot was written to"), "{}", written.said);
+    Night::new().assert_read("the snapshot of the previous backup was written to");
+
     // The pool was away for a while: whatever happened to its metadata then.
-    Night::new();
     sh(&format!("vgchange -q -an {GROUP}; vgchange -q -ay {GROUP}"));
     let last = Night::new();
     last.assert_read("the thin pool was deactivated");

@@ -131,7 +131,7 @@ fn archive(
             data_bytes: written.data_bytes,
             kept_whole,
             unread_bytes: written.unread_bytes,
-            pool: known.map(|known| known.record),
+            pool: known.map(|known| known.into_record(backup)),
         }),
         written: WrittenArchive {
             members: written.members,

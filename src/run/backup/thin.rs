@@ -7,12 +7,26 @@ use crate::error::with_causes;
 use crate::events::Severity;
 use crate::manifest::PoolRecord;
 use crate::run::parent::PreviousImage;
-use crate::source::{PoolFacts, SnapshotGuard};
+use crate::source::{PoolFacts, SnapshotGuard, ThinSnapshot};
 
 /// The mapping of the volume, and the facts by which the next backup knows how far it may trust it.
 pub(super) struct KnownMapping {
     pub(super) mapping: VolumeMapping,
     pub(super) record: PoolRecord,
+    snapshot: ThinSnapshot,
+    /// What was written to the snapshot before its mapping was read.
+    written: Option<(u64, u64)>,
+}
+
+impl KnownMapping {
+    /// The record for the manifest, after the volume was read.
+    pub(super) fn into_record(self, backup: &UnderWay<'_>) -> PoolRecord {
+        let was_written = self.written.is_none() || self.snapshot.written() != self.written;
+        if was_written {
+            backup.step("the snapshot was written to: the next backup reads everything");
+        }
+        PoolRecord { was_written, ..self.record }
+    }
 }
 
 /// Reads the mapping of a thin snapshot. `None` if there is none, or if it cannot be read: the log says why, and all is read.
@@ -21,6 +35,7 @@ pub(super) fn read_mapping(backup: &UnderWay<'_>, guard: &SnapshotGuard) -> Opti
     let snapshot = guard.thin_snapshot().filter(|_| backup.destination.is_local())?;
     backup.step("reading the mapping of the thin volume");
     let unknown = |why: String| backup.step(&format!("the mapping of the thin volume is not known: {why}"));
+    let written = snapshot.written();
     let mut builder = None;
     let new_builder = |chunk_bytes| MappingBuilder::new(guard.size_bytes(), chunk_bytes);
     let read = snapshot.read_mapping(&backup.world.cancel, &mut |chunk_bytes, run| {
@@ -44,7 +59,7 @@ pub(super) fn read_mapping(backup: &UnderWay<'_>, guard: &SnapshotGuard) -> Opti
     }
     let builder = builder.map_or_else(|| new_builder(read.facts.chunk_bytes), Ok);
     let mapping = builder.and_then(MappingBuilder::finish).map_err(|error| unknown(error.to_string())).ok()?;
-    Some(KnownMapping { mapping, record: record_of(read.facts) })
+    Some(KnownMapping { mapping, record: record_of(read.facts), snapshot, written })
 }
 
 fn record_of(facts: PoolFacts) -> PoolRecord {
@@ -59,7 +74,18 @@ fn record_of(facts: PoolFacts) -> PoolRecord {
         created,
         chunk_bytes,
     } = facts;
-    PoolRecord { pool_uuid, volume_uuid, thin_id, boot_id, disk_sequence, transaction, counter, created, chunk_bytes }
+    PoolRecord {
+        pool_uuid,
+        volume_uuid,
+        thin_id,
+        boot_id,
+        disk_sequence,
+        transaction,
+        counter,
+        created,
+        chunk_bytes,
+        was_written: false,
+    }
 }
 
 /// The time before which an equal mapping proves equal content; `None` if nothing does, with the reason in the log.
@@ -78,6 +104,9 @@ pub(super) fn unchanged_before(
 /// Whether `now` is later in the same history of the same pool and volume. The kernel must have had the pool open all the
 /// time: then nothing else can have written its metadata.
 fn proven(before: &PoolRecord, now: &PoolRecord) -> Result<u64, &'static str> {
+    if before.was_written {
+        return Err("the snapshot of the previous backup was written to while it was read");
+    }
     if before.pool_uuid != now.pool_uuid {
         return Err("the volume is in another thin pool than at the previous backup");
     }
@@ -114,6 +143,7 @@ mod tests {
             counter: 11,
             created: 10,
             chunk_bytes: 64 << 10,
+            was_written: false,
         };
         let now = PoolRecord { transaction: 21, counter: 12, created: 12, ..before.clone() };
         assert_eq!(proven(&before, &now), Ok(10));
@@ -132,5 +162,6 @@ mod tests {
         ] {
             assert!(proven(&before, &unproven).is_err(), "{unproven:?}");
         }
+        assert!(proven(&PoolRecord { was_written: true, ..before }, &now).is_err());
     }
 }

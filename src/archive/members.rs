@@ -6,6 +6,7 @@
 
 mod checked_read;
 mod cut;
+mod hashing;
 mod job;
 mod output;
 mod recheck;
@@ -21,6 +22,7 @@ use std::time::Instant;
 pub(super) use self::checked_read::MemberFault;
 use self::checked_read::Source;
 pub(super) use self::cut::KnownMembers;
+pub(crate) use self::hashing::Hashing;
 use self::job::{Job, Ready, Stored};
 pub use self::output::{
     ArchiveFile, KnownMember, KnownMembersOf, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers,
@@ -28,7 +30,6 @@ pub use self::output::{
 use self::recheck::Carrier;
 pub(super) use self::recheck::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
 pub(super) use self::sequencer::{Delivered, Failed, InOrder, Sequencer};
-pub(crate) use self::sink::Hashing;
 use self::sink::Sink;
 pub(super) use self::spares::Spares;
 use super::carry::Share;

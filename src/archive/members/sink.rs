@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use sha1::{Digest, Sha1};
 
 use super::cut::CutMember;
+use super::hashing::Hashing;
 use super::job::{Job, Ready, Stored};
 use super::output::{ArchiveFile, KnownMembersOf, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers};
 use super::recheck::CarriedMember;
@@ -348,37 +348,6 @@ impl Totals {
         self.members += 1;
         self.archive_bytes += length;
         self.tar_bytes += tar_length;
-    }
-}
-
-/// Hashes and counts the bytes that the inner writer accepted.
-pub(crate) struct Hashing {
-    inner: Box<dyn Write + Send>,
-    sha256: Sha256,
-    bytes: u64,
-}
-
-impl Hashing {
-    pub(crate) fn new(inner: Box<dyn Write + Send>) -> Self {
-        Self { inner, sha256: Sha256::new(), bytes: 0 }
-    }
-
-    /// The digest and the number of the accepted bytes.
-    pub(crate) fn finish(self) -> ([u8; 32], u64) {
-        (self.sha256.finalize().into(), self.bytes)
-    }
-}
-
-impl Write for Hashing {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(buf)?;
-        self.sha256.update(&buf[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
 

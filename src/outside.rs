@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -229,14 +229,7 @@ pub struct SystemCommands;
 
 impl RunCommand for SystemCommands {
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
-        let output = programs::command(OsStr::new(program), programs::Child::Tool)?
-            .args(args)
-            // Ctrl-C reaches every process of the foreground group and must not interrupt LVM's tools.
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .output()?;
+        let output = tool(program, args)?.output()?;
         Ok(CommandOutput { status: output.status, stdout: output.stdout, stderr: output.stderr })
     }
 
@@ -248,13 +241,7 @@ impl RunCommand for SystemCommands {
     ) -> io::Result<CommandOutput> {
         /// The rest of what a program says about its failure is dropped.
         const STDERR_BYTES: u64 = 16 << 10;
-        let mut child = programs::command(OsStr::new(program), programs::Child::Tool)?
-            .args(args)
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = tool(program, args)?.spawn()?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let said = std::thread::spawn(move || {
             let mut said = Vec::new();
@@ -273,6 +260,14 @@ impl RunCommand for SystemCommands {
         let status = child.wait()?;
         Ok(CommandOutput { status, stdout: Vec::new(), stderr: said.join().unwrap_or_default() })
     }
+}
+
+/// One of the system's tools, whose outputs are read.
+fn tool(program: &str, args: &[OsString]) -> io::Result<Command> {
+    let mut command = programs::command(OsStr::new(program), programs::Child::Tool)?;
+    // Ctrl-C reaches every process of the foreground group and must not interrupt LVM's tools.
+    command.args(args).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
 }
 
 /// The command as typed in a shell, for messages.

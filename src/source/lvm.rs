@@ -10,4 +10,4 @@ pub use facts::LvFacts;
 pub(crate) use facts::VgFacts;
 #[cfg(test)]
 pub(crate) use output::tests::lv_row;
-pub(crate) use run::{run_tool, shortened, words};
+pub(crate) use run::{failed, run_tool, words};

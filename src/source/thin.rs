@@ -22,9 +22,10 @@ pub(crate) use self::error::ThinError;
 use self::kernel::{pool_of, pool_uuid_of, thin_of};
 pub(crate) use self::reserve::release_left;
 use self::reserve::{Reserved, Settled};
-use crate::outside::{Cancel, RunCommand, shown_command};
+use crate::outside::{Cancel, RunCommand};
 use crate::source::device::{DeviceNumber, dm_uuid, written_sectors};
-use crate::source::lvm::{shortened, words};
+use crate::source::error::SourceError;
+use crate::source::lvm::{failed, words};
 
 /// Where the marks of reserved metadata snapshots are. A reservation outlives a restart of the host, so the marks do, too.
 pub(crate) const MARKS: &str = "/var/lib/volbak/thin";
@@ -153,8 +154,8 @@ fn dump_of(
         parsed = Some(result);
         is_read
     });
-    let output = output.map_err(|source| ThinError::NotRun {
-        program: "thin_dump",
+    let output = output.map_err(|source| SourceError::NotRun {
+        program: "thin_dump".to_owned(),
         package: "thin-provisioning-tools",
         source,
     })?;
@@ -162,10 +163,6 @@ fn dump_of(
         (Some(Ok(dumped)), Some(0)) => Ok(dumped),
         // It ended by itself, or was ended since its output is wrong.
         (Some(Err(error)), Some(0) | None) => Err(error),
-        _ => Err(ThinError::Command {
-            command: shown_command("thin_dump", &args),
-            status: output.status.to_string(),
-            stderr: shortened(&output.stderr),
-        }),
+        _ => Err(failed("thin_dump", &args, &output).into()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use crate::outside::{RunCommand, shown_command};
+use crate::outside::{CommandOutput, RunCommand, shown_command};
 use crate::source::error::SourceError;
 
 /// Settings that decide what LVM's tools print and whether they wait for one another, at the defaults of
@@ -27,11 +27,16 @@ pub(crate) fn run_tool(commands: &dyn RunCommand, program: &str, args: &[OsStrin
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(SourceError::Command {
+    Err(failed(program, args, &output))
+}
+
+/// The error of a tool that failed.
+pub(crate) fn failed(program: &str, args: &[OsString], output: &CommandOutput) -> SourceError {
+    SourceError::Command {
         command: shown_command(program, args),
         status: output.status.to_string(),
         stderr: shortened(&output.stderr),
-    })
+    }
 }
 
 /// Converts the arguments of a command.
@@ -41,7 +46,7 @@ pub(crate) fn words(words: &[&str]) -> Vec<OsString> {
 
 /// A tool's standard error in one line of bounded length. Warnings come last, so that the error itself is not cut
 /// off.
-pub(crate) fn shortened(stderr: &[u8]) -> String {
+fn shortened(stderr: &[u8]) -> String {
     const MOST_CHARS: usize = 600;
     let text = String::from_utf8_lossy(stderr);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());

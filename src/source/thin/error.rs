@@ -3,30 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::source::error::SourceError;
+
 /// Why the mapping of a thin snapshot is not known. None of these makes a backup worse: all is read then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum ThinError {
-    /// A program is missing.
-    #[error("{program} could not be run; on Debian it comes with the package {package}")]
-    NotRun {
-        /// The program.
-        program: &'static str,
-        /// Its Debian package.
-        package: &'static str,
-        /// The error from the system.
-        source: io::Error,
-    },
-    /// A program failed.
-    #[error("`{command}` failed ({status}): {stderr}")]
-    Command {
-        /// The command as typed in a shell.
-        command: String,
-        /// Its exit status.
-        status: String,
-        /// Its standard error, shortened.
-        stderr: String,
-    },
+    /// A program is missing, or failed.
+    #[error(transparent)]
+    Tool(#[from] SourceError),
     /// The kernel does not tell a fact.
     #[error("this kernel does not tell {what}")]
     Kernel {

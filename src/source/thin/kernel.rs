@@ -4,9 +4,10 @@
 use std::ffi::OsString;
 
 use super::error::ThinError;
-use crate::outside::{RunCommand, shown_command};
+use crate::outside::RunCommand;
 use crate::source::device::{DeviceNumber, dm_uuid};
-use crate::source::lvm::{shortened, words};
+use crate::source::error::SourceError;
+use crate::source::lvm::{failed, words};
 
 /// A thin device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +64,10 @@ fn dmsetup(
     let (major, minor) = (device.major.to_string(), device.minor.to_string());
     let args: Vec<OsString> = words(&[command, &["-j", &major, "-m", &minor], more].concat());
     let output = commands.run("dmsetup", &args);
-    let output = output.map_err(|source| ThinError::NotRun { program: "dmsetup", package: "dmsetup", source })?;
+    let not_run = |source| SourceError::NotRun { program: "dmsetup".to_owned(), package: "dmsetup", source };
+    let output = output.map_err(not_run)?;
     if !output.status.success() {
-        return Err(ThinError::Command {
-            command: shown_command("dmsetup", &args),
-            status: output.status.to_string(),
-            stderr: shortened(&output.stderr),
-        });
+        return Err(failed("dmsetup", &args, &output).into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

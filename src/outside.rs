@@ -209,6 +209,14 @@ pub trait RunCommand: Send + Sync {
     /// [`CommandOutput::status`].
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput>;
 
+    /// Like [`run`](Self::run), for a program that is given the name of a device: it has `device` as its standard input, and so
+    /// keeps it open itself. A loop device is freed, and its name is given to another, when nobody has it open; a program
+    /// that runs on after volbak was killed would write to that other one.
+    fn run_on(&self, device: &File, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
+        let _ = (device, program, args);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Like [`run`](Self::run), but gives the standard output to `read` while the program runs, so that it takes no memory. The
     /// program is ended if `read` returns false. In the result, the standard output is empty.
     fn stream(
@@ -229,8 +237,11 @@ pub struct SystemCommands;
 
 impl RunCommand for SystemCommands {
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
-        let output = tool(program, args)?.output()?;
-        Ok(CommandOutput { status: output.status, stdout: output.stdout, stderr: output.stderr })
+        finished(&mut tool(program, args)?)
+    }
+
+    fn run_on(&self, device: &File, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
+        finished(tool(program, args)?.stdin(device.try_clone()?))
     }
 
     fn stream(
@@ -260,6 +271,11 @@ impl RunCommand for SystemCommands {
         let status = child.wait()?;
         Ok(CommandOutput { status, stdout: Vec::new(), stderr: said.join().unwrap_or_default() })
     }
+}
+
+fn finished(command: &mut Command) -> io::Result<CommandOutput> {
+    let output = command.output()?;
+    Ok(CommandOutput { status: output.status, stdout: output.stdout, stderr: output.stderr })
 }
 
 /// One of the system's tools, whose outputs are read.

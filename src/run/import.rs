@@ -254,7 +254,7 @@ pub(in crate::run) fn write_disk(
     if let Some(device) = open.device() {
         step("discarding what is on it");
         // Where it cannot, as on a disk, what is not zero is overwritten.
-        let _ = commands.run("blkdiscard", &["-f".into(), device.as_os_str().to_owned()]);
+        let _ = commands.run_on(&open.file, "blkdiscard", &["-f".into(), device.as_os_str().to_owned()]);
     }
     let unfinished = |error| ImportError::Unfinished(name.clone(), error);
     observer.on_event(&Event::ExpectedBytes { bytes: data_bytes.saturating_add(target_bytes) });

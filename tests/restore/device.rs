@@ -11,9 +11,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::testkit::guest::backups::{beside, run_expecting, snapshot_expecting, volbak};
-use crate::testkit::guest::{Mounted, quoted, sh};
+use crate::testkit::guest::{Mounted, program, quoted, sh};
 use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise};
-use crate::testkit::wait::{Killed, assert_no_loop_device, met};
+use crate::testkit::wait::{Killed, assert_no_loop_device, met, wait_until};
 use volbak::layout::{Handling, HoldsKind};
 use volbak::manifest::Manifest;
 use volbak::run::rebuild::make_plan;
@@ -197,6 +197,56 @@ fn a_disk_comes_back_in_every_size() {
     assert_eq!((places(&same), ids(&same, 300)), (places(&backup.disk), before));
     assert_equal_trees(&backup.tree, &tree_of(&same, 300));
     backup.assert_nothing_attached();
+}
+
+/// The name of a loop device is given to another process once nobody has the device open. A tool that was started with that
+/// name, and has not opened it when volbak is killed, must not find another's disk there.
+#[test]
+fn a_tool_that_outlives_volbak_finds_its_own_device() {
+    let backup = backup(false);
+    let bin = backup.dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let at = |name: &str| bin.join(name);
+    for tool in ["mkfs.ext4", "mke2fs", "tune2fs", "e2fsck", "mkswap"] {
+        // Each call for a loop device is counted, and one of them waits before the real tool starts.
+        let script = format!(
+            "for last; do :; done
+            case $last in /dev/loop*)
+                number=0; while [ -e {0}/call.$number ]; do number=$((number + 1)); done
+                echo \"$last\" >{0}/new; mv {0}/new {0}/call.$number
+                if [ $number = $(cat {0}/waits) ]; then while ! [ -e {0}/go ]; do sleep 0.02; done; fi
+            esac
+            exec {1} \"$@\"",
+            bin.display(),
+            sh(&format!("command -v {tool}")).trim()
+        );
+        program(&at(tool), &script);
+    }
+    let image = backup.dir.path().join("image.img");
+    let arguments = ["restore", backup.archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+    let mut calls = 0;
+    loop {
+        fs::write(at("waits"), calls.to_string()).unwrap();
+        let called = at(&format!("call.{calls}"));
+        let mut run = volbak(&arguments);
+        run.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+        let mut run = Killed(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        wait_until("a tool is called, or volbak has ended", || called.exists() || run.0.try_wait().unwrap().is_some());
+        if !called.exists() {
+            assert!(run.0.wait().unwrap().success());
+            break;
+        }
+        drop(run);
+        let device = fs::read_to_string(&called).unwrap();
+        let shown = sh(&format!("losetup -ln -O BACK-FILE {}", device.trim()));
+        assert!(shown.starts_with(backup.dir.path().to_str().unwrap()), "call {calls}: {device} shows {shown:?}");
+        fs::write(at("go"), "").unwrap();
+        backup.assert_nothing_attached();
+        sh(&format!("rm {0}/go {0}/call.*", bin.display()));
+        calls += 1;
+    }
+    // A filesystem is made and checked, and swap is made.
+    assert!(calls >= 3, "{calls}");
 }
 
 #[test]

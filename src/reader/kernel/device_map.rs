@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::outside::{RunCommand, shown_command};
+use crate::outside::{CommandOutput, RunCommand, shown_command};
 use crate::owner::{Owner, OwnerState};
 use crate::units::Extent;
 
@@ -128,7 +128,8 @@ impl DeviceMap {
         label: &str,
         commands: Arc<dyn RunCommand>,
     ) -> Result<Self, DeviceMapError> {
-        let number = device_number(base).map_err(|source| DeviceMapError::Base { path: base.to_owned(), source })?;
+        let (open, number) =
+            open_device(base).map_err(|source| DeviceMapError::Base { path: base.to_owned(), source })?;
         let table = linear_table(pieces, number)?;
         let owner = Owner::this_process().map_err(DeviceMapError::Myself)?;
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -142,7 +143,7 @@ impl DeviceMap {
         if read_only {
             args.push("--readonly".into());
         }
-        dmsetup(&*commands, &args)?;
+        done(commands.run_on(&open, "dmsetup", &args), &args)?;
         let mut map = Self { path: PathBuf::new(), name, uuid, removed: false, commands };
         // From here on a failure drops the guard, which removes the map.
         map.path = map.kernel_node()?;
@@ -329,7 +330,12 @@ fn remove(commands: &dyn RunCommand, name: &str, uuid: &str, patience: Duration)
 }
 
 fn dmsetup(commands: &dyn RunCommand, args: &[OsString]) -> Result<Vec<u8>, DeviceMapError> {
-    let output = commands.run("dmsetup", args).map_err(DeviceMapError::NotRun)?;
+    done(commands.run("dmsetup", args), args)
+}
+
+/// What dmsetup printed.
+fn done(ran: io::Result<CommandOutput>, args: &[OsString]) -> Result<Vec<u8>, DeviceMapError> {
+    let output = ran.map_err(DeviceMapError::NotRun)?;
     if output.status.success() {
         return Ok(output.stdout);
     }
@@ -349,12 +355,14 @@ fn kernel_has_device_mapper() -> bool {
     fs::read_to_string("/proc/devices").is_ok_and(|drivers| drivers.contains("device-mapper"))
 }
 
-fn device_number(path: &Path) -> io::Result<(u32, u32)> {
-    let metadata = fs::metadata(path)?;
+/// The device and its number.
+fn open_device(path: &Path) -> io::Result<(fs::File, (u32, u32))> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
     if !metadata.file_type().is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a block device"));
     }
-    Ok((rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev())))
+    Ok((file, (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()))))
 }
 
 fn wait_for(path: &Path) -> Result<(), DeviceMapError> {

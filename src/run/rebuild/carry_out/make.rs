@@ -143,7 +143,9 @@ impl Carried<'_> {
     fn run(&self, region: &str, call: &ToolCall, device: &Path) -> Result<Result<(), ToolFailure>, CarryOutError> {
         let mut args = call.args.clone();
         args.push(device.into());
-        let output = self.commands.run(call.program, &args).map_err(io_error(format!("{region}: {}", call.program)))?;
+        let output = File::open(device)
+            .and_then(|open| self.commands.run_on(&open, call.program, &args))
+            .map_err(io_error(format!("{region}: {}", call.program)))?;
         if output.status.success() {
             return Ok(Ok(()));
         }

@@ -169,7 +169,7 @@ pub enum Event {
         /// The step and the cause, one line.
         why: String,
     },
-    /// The backup of a source failed for a reason that may pass, and is tried again at the end of the run.
+    /// The backup of a source failed for a reason that may pass, and is tried again later in the run.
     SourcePostponed {
         /// The source.
         source: SourceName,

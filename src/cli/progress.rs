@@ -268,7 +268,7 @@ impl Progress {
             Event::SourcePostponed { source, why } => {
                 self.tell_more(state);
                 *state = State::of(None);
-                let text = format!("{}: it failed, and is tried again at the end of the run: {why}", source.shown);
+                let text = format!("{}: it failed, and is tried again later in this run: {why}", source.shown);
                 let line = Line::new(Level::Notice, Kind::Problem, text).about(Some(source.clone()));
                 Some((Verbosity::Normal, line.with("what", Value::Text(why.clone()))))
             }

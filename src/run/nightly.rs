@@ -44,6 +44,7 @@ mod rehearsal;
 mod round;
 mod select;
 mod set_end;
+mod set_turn;
 mod sets;
 mod volume;
 mod work;

@@ -172,7 +172,7 @@ fn a_volume_that_met_a_lock_is_tried_again_at_the_end() {
     host.write_config("volbak.toml", &hook);
     let did = host.verb(&["run", "--json"]);
     assert_eq!(did.status, 0, "{did:?}");
-    assert!(did.stderr.contains("vg0/volume-1: it failed, and is tried again at the end of the run: "), "{did:?}");
+    assert!(did.stderr.contains("vg0/volume-1: it failed, and is tried again later in this run: "), "{did:?}");
     assert!(did.stderr.lines().last().unwrap().contains("2 of 2 volumes backed up"), "{did:?}");
     let report: Value = serde_json::from_str(&did.stdout).unwrap();
     assert_eq!(names(&report), ["volume-1", "volume-2"]);
@@ -190,7 +190,7 @@ fn a_lock_that_stays_fails_the_volume_after_two_attempts_and_other_failures_afte
     host.set_broken("volume-2", true);
     let did = host.verb(&["run", "--json"]);
     assert_eq!(did.status, 1, "{did:?}");
-    assert_eq!(did.stderr.matches("is tried again at the end of the run").count(), 1, "{did:?}");
+    assert_eq!(did.stderr.matches("is tried again later in this run").count(), 1, "{did:?}");
     assert_eq!(did.stderr.matches("volume-1: FAILED: ").count(), 1, "{did:?}");
     assert!(did.stderr.lines().last().unwrap().ends_with("FAILED 2 of 2 volumes"), "{did:?}");
     let report: Value = serde_json::from_str(&did.stdout).unwrap();

@@ -1,11 +1,12 @@
 //! Sets of volumes: the commands after the snapshots run whatever happens, a member that overflows leaves the others whole, and
-//! the verbs take a set by its name.
+//! the verbs take a set by its name. A second attempt never mixes two moments.
 
 use std::fs;
 use std::process::{Child, Stdio};
 
 use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::testkit::guest::backups::{archives, manifest};
 use crate::testkit::stand_in::{Did, Host};
@@ -140,4 +141,122 @@ fn the_verbs_take_a_set() {
     let did = host.verb(&["remove", &set]);
     assert!(did.status == 0 && did.stdout.matches(" is removed, ").count() == 2, "{did:?}");
     assert_eq!(archives(&host.at("backups")).len(), 2);
+}
+
+const LOCKED: &str = "Can't get lock for vg0";
+
+/// A host whose group meets a lock when the snapshot of its second member is taken, until the command `is_free` succeeds before
+/// the snapshots. A third volume belongs to no group.
+fn host_with_a_lock(is_free: impl Fn(&Host) -> String, pause: u32) -> Host {
+    let host = host("");
+    host.add_ext4("volume-3");
+    let lock = host.at("state/broken-volume-2");
+    fs::write(&lock, LOCKED).unwrap();
+    let hooks = host.at("hooks");
+    let (lock, hooks, is_free) = (lock.display(), hooks.display(), is_free(&host));
+    host.write_config(
+        "volbak.toml",
+        &format!(
+            "retry_pause_seconds = {pause}\n[group.db]\nvolumes = ['volume-1', 'volume-2']\n\
+             before_snapshot = ['/bin/sh', '-c', 'if {is_free}; then rm -f {lock}; fi; echo freeze >>{hooks}']\n\
+             after_snapshot = ['/bin/sh', '-c', 'echo thaw >>{hooks}']\n"
+        ),
+    );
+    host
+}
+
+fn volumes(did: &Did) -> Vec<Value> {
+    let report: Value = serde_json::from_str(&did.stdout).unwrap_or_else(|error| panic!("{error}: {did:?}"));
+    report["report"]["volumes"].as_array().unwrap().clone()
+}
+
+fn snapshots(host: &Host) -> usize {
+    let state = fs::read_dir(host.at("state")).unwrap();
+    state.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".snapshot")).count()
+}
+
+/// The sets of all backups.
+fn sets(host: &Host) -> Vec<Value> {
+    archives(&host.at("backups")).iter().map(|one| manifest(one)["set"].clone()).filter(|set| !set.is_null()).collect()
+}
+
+#[test]
+fn a_set_that_met_a_lock_is_taken_again_as_a_whole() {
+    let host = host_with_a_lock(|host| format!("[ -e {} ]", host.at("hooks").display()), 0);
+    let did = host.verb(&["run", "--json"]);
+    assert_eq!(did.status, 0, "{did:?}");
+    assert_eq!(hooks(&host), "freeze\nthaw\nfreeze\nthaw\n", "{did:?}");
+    assert_eq!(did.stderr.matches("it failed, and is tried again later in this run: ").count(), 2, "{did:?}");
+    let volumes = volumes(&did);
+    let names: Vec<&Value> = volumes.iter().map(|volume| &volume["name"]).collect();
+    assert_eq!(names, ["volume-1", "volume-2", "volume-3"]);
+    for volume in &volumes[..2] {
+        assert_eq!(volume["outcome"], "backed_up", "{volume}");
+        assert!(volume["first_failure"].as_str().unwrap().contains(LOCKED), "{volume}");
+    }
+    assert!(volumes[2]["first_failure"].is_null());
+    // Nothing was read of the snapshots that were taken first.
+    let sets = sets(&host);
+    assert!(sets.len() == 2 && sets[0] == sets[1], "{sets:?}");
+    let missing = sets[0].get("missing").and_then(Value::as_object);
+    assert!(missing.is_none_or(serde_json::Map::is_empty), "{sets:?}");
+    assert_eq!(snapshots(&host), 0);
+    let text = host.verb(&["report"]).stdout;
+    assert!(
+        text.contains("\nTried twice...\n  - volume-1: at first it failed, ") && !text.contains("partial"),
+        "{text}"
+    );
+    assert!(host.verb(&["list", "db"]).stdout.lines().next().unwrap().ends_with("  whole"));
+}
+
+#[test]
+fn a_set_that_meets_a_lock_twice_is_partial() {
+    let host = host_with_a_lock(|_| "false".to_owned(), 0);
+    let did = host.verb(&["run", "--json"]);
+    assert_eq!(did.status, 1, "{did:?}");
+    assert_eq!(hooks(&host), "freeze\nthaw\nfreeze\nthaw\n", "{did:?}");
+    assert_eq!(did.stderr.matches("the set is partial: no snapshot of volume-2: ").count(), 1, "{did:?}");
+    assert_eq!(did.stderr.matches("volume-2: FAILED: ").count(), 1, "{did:?}");
+    let volumes = volumes(&did);
+    assert!(volumes[0]["outcome"] == "backed_up" && volumes[2]["outcome"] == "backed_up", "{volumes:?}");
+    assert!(volumes[1]["outcome"]["failed"].as_str().unwrap().contains(LOCKED), "{volumes:?}");
+    assert_eq!((sets(&host).len(), snapshots(&host)), (1, 0));
+}
+
+#[test]
+fn a_signal_before_the_second_attempt_of_a_set_leaves_the_first_failures() {
+    let host = host_with_a_lock(|_| "false".to_owned(), 3600);
+    let mut run = host.program(&["run", "--json"]);
+    run.arg("--config").arg(host.at("volbak.toml")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = run.spawn().unwrap();
+    wait_until("the other volume is backed up", || archives(&host.at("backups")).len() == 1);
+    kill_process(Pid::from_child(&run), Signal::TERM).unwrap();
+    let did: Did = run.wait_with_output().unwrap().into();
+    assert_eq!(did.status, 1, "{did:?}");
+    let volumes = volumes(&did);
+    let failed = |at: usize| volumes[at]["outcome"]["failed"].as_str().unwrap_or_else(|| panic!("{volumes:?}"));
+    assert!(failed(0).contains("to take all again: no snapshot of volume-2") && failed(1).contains(LOCKED));
+    assert_eq!((hooks(&host).as_str(), snapshots(&host)), ("freeze\nthaw\n", 0), "{did:?}");
+}
+
+#[test]
+fn a_member_that_could_not_be_read_is_read_again_from_its_snapshot() {
+    let host = host("");
+    let config = fs::read_to_string(host.at("volbak.toml")).unwrap();
+    let (head, group) = config.split_once("[group.db]").unwrap();
+    fs::write(host.at("volbak.toml"), format!("{head}retry_pause_seconds = 0\n[group.db]{group}")).unwrap();
+    // LVM does not answer the check after volume-1 was read, until the snapshot of volume-2 is removed.
+    let unknown = host.at("state/unknown-volume-1");
+    fs::write(&unknown, LOCKED).unwrap();
+    fs::write(host.at("state/frees-volume-2"), unknown.to_str().unwrap()).unwrap();
+    let did = host.verb(&["run", "--json"]);
+    assert_eq!(did.status, 0, "{did:?}");
+    assert_eq!(hooks(&host), "freeze\nthaw\n", "no other snapshot is taken");
+    let volumes = volumes(&did);
+    assert!(volumes[0]["first_failure"].as_str().unwrap().contains(LOCKED), "{volumes:?}");
+    assert!(volumes.iter().all(|volume| volume["outcome"] == "backed_up"), "{volumes:?}");
+    let sets = sets(&host);
+    assert!(sets.len() == 2 && sets[0] == sets[1], "{sets:?}");
+    assert_eq!(snapshots(&host), 0);
+    assert_eq!(host.verb(&["verify", "db"]).status, 0);
 }

@@ -42,7 +42,8 @@ pub(super) fn begin(backup: &UnderWay<'_>, volume: Folder) -> Result<(PendingBac
     Ok((pending, guard))
 }
 
-/// Checks that the source stood still, releases it, and publishes what was archived.
+/// Checks that the source stood still, releases it, and publishes what was archived. If it cannot be published, the snapshot
+/// of a member of a set is kept, for a second attempt.
 pub(super) fn publish(
     backup: &UnderWay<'_>,
     pending: PendingBackup,
@@ -51,15 +52,15 @@ pub(super) fn publish(
     previous: Option<&KnownPrevious>,
 ) -> Result<BackupOutcome, BackupError> {
     let frozen_at = guard.facts().created_at;
-    // If the snapshot overflowed, that is the error to report rather than the read error that follows from it.
-    if archived.is_err()
-        && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
-    {
-        return Err(unhealthy.into());
-    }
-    let archived = archived?;
-    backup.step("checking that the source stood still");
-    guard.check_health()?;
+    let archived = match stood_still(backup, &guard, archived) {
+        Ok(archived) => archived,
+        Err(error) => {
+            if let Some(taken) = &backup.options.set {
+                taken.put_back(guard);
+            }
+            return Err(error);
+        }
+    };
     let snapshot = release(backup, guard)?;
 
     // A backup that was abandoned was reported as failed and must not be published.
@@ -97,6 +98,23 @@ pub(super) fn publish(
         worst_problem: backup.collector.collected().worst,
         replaced_until,
     })
+}
+
+fn stood_still(
+    backup: &UnderWay<'_>,
+    guard: &SnapshotGuard,
+    archived: Result<ArchivedSource, BackupError>,
+) -> Result<ArchivedSource, BackupError> {
+    // If the snapshot overflowed, that is the error to report rather than the read error that follows from it.
+    if archived.is_err()
+        && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
+    {
+        return Err(unhealthy.into());
+    }
+    let archived = archived?;
+    backup.step("checking that the source stood still");
+    guard.check_health()?;
+    Ok(archived)
 }
 
 /// The manifest of an encrypted backup as it is published: it names no files, and has no layout.

@@ -37,6 +37,17 @@ impl TakenSnapshot {
         self.relay.lead_to(Arc::clone(collector) as Arc<dyn Observer>);
         taken
     }
+
+    /// Keeps the snapshot of a backup that failed, so that it can be read again.
+    pub(super) fn put_back(&self, guard: SnapshotGuard) {
+        *self.guard.lock().unwrap_or_else(PoisonError::into_inner) = Ok(guard);
+    }
+
+    /// Whether the snapshot is there, and valid as far as is known.
+    pub(crate) fn can_be_read(&self) -> bool {
+        let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.as_ref().is_ok_and(|guard| !guard.health_flag().is_failed())
+    }
 }
 
 impl fmt::Debug for TakenSnapshot {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::dump::Dumps;
-use super::jobs::{Begun, Turns, at_once, units};
+use super::jobs::{Begun, Turns, Unit, at_once, units};
 use super::limits::Stop;
 use super::night::Night;
 use super::select::SelectedVolume;
@@ -30,8 +30,14 @@ pub(super) struct Round<'n> {
     pub(super) sets: &'n Sets,
     pub(super) dumps: Mutex<Dumps<'n>>,
     pub(super) may_prune: bool,
-    /// Those that are tried again: their place in the selection, and when they failed.
-    pub(super) postponed: Mutex<Vec<(usize, Instant)>>,
+    /// Those that are tried again.
+    pub(super) postponed: Mutex<Vec<Postponed>>,
+}
+
+/// A volume or a set that failed, and is tried again at the end of the run.
+pub(super) struct Postponed {
+    pub(super) unit: Unit,
+    pub(super) failed_at: Instant,
 }
 
 impl Round<'_> {
@@ -72,51 +78,40 @@ impl Round<'_> {
         }
     }
 
-    /// A volume, or the volumes of a set between its snapshots and the removal of older sets.
+    /// A volume, or the volumes of a set.
     fn unit(&self, begun: &Begun<'_, '_>, turns: &Turns<'_>) {
-        let candidates: Vec<(usize, &SelectedVolume)> =
-            begun.unit.members.iter().filter_map(|at| Some((*at, self.chosen.get(*at)?))).collect();
-        let together = begun.unit.set.and_then(|at| self.sets.get(at));
-        let members: Vec<&SelectedVolume> = candidates.iter().map(|(_, candidate)| *candidate).collect();
-        let mut open_set = together.map(|together| self.night.take_set(together, &members));
-        let mut waiting = candidates.iter();
-        while let Some((at, candidate)) = waiting.next() {
-            // A set whose snapshots are taken was begun as a whole, so that it is not the time of day that ends it.
-            let mut shared = turns.shared();
-            let stop = if together.is_some() { self.night.end_of_run(shared.report) } else { None };
-            let is_aborted = shared.report.aborted.is_some();
-            drop(shared);
-            if let Some(stop) = stop {
-                for (at, candidate) in std::iter::once(&(*at, *candidate)).chain(waiting) {
-                    let report = self.not_started(candidate, &stop, is_aborted);
-                    turns.shared().add(*at, report);
-                }
-                return;
-            }
-            let turn = Turn {
-                others_wait: begun.others_wait || !waiting.as_slice().is_empty(),
-                may_prune: self.may_prune,
-                taken: open_set.as_mut().and_then(|open| open.snapshot_of(candidate)),
-                may_be_postponed: together.is_none(),
-            };
-            match self.one(candidate, &turn) {
-                None => {}
-                Some(Came { report, is_postponed }) => {
-                    turns.shared().add(*at, report);
-                    if is_postponed {
-                        self.postponed().push((*at, Instant::now()));
-                    }
-                }
-            }
+        let (unit, others_wait) = (&begun.unit, begun.others_wait);
+        if let Some(together) = unit.set.and_then(|at| self.sets.get(at)) {
+            self.set(together, unit, others_wait, true, turns);
+            return;
         }
-        drop(open_set);
-        if let Some(together) = together {
-            self.night.end_set(together, turns.shared().report, self.existing, self.may_prune);
+        for at in &unit.members {
+            let Some(candidate) = self.chosen.get(*at) else { continue };
+            let turn = Turn { others_wait, may_prune: self.may_prune, taken: None, may_be_postponed: true };
+            if self.attempt(*at, candidate, &turn, turns) {
+                self.postponed().push(Postponed { unit: unit.clone(), failed_at: Instant::now() });
+            }
         }
     }
 
-    fn postponed(&self) -> std::sync::MutexGuard<'_, Vec<(usize, Instant)>> {
+    pub(super) fn postponed(&self) -> std::sync::MutexGuard<'_, Vec<Postponed>> {
         self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Backs up one volume, and replaces the report of an earlier attempt. Returns whether it is to be tried again.
+    pub(super) fn attempt(&self, at: usize, candidate: &SelectedVolume, turn: &Turn, turns: &Turns<'_>) -> bool {
+        let came = self.one(candidate, turn);
+        let mut shared = turns.shared();
+        let earlier = shared.take(at);
+        let Some(Came { mut report, is_postponed }) = came else { return false };
+        report.first_failure = earlier.and_then(|earlier| {
+            earlier.first_failure.or(match earlier.outcome {
+                Outcome::Failed(why) => Some(why),
+                _ => None,
+            })
+        });
+        shared.add(at, report);
+        is_postponed
     }
 
     /// Backs up one volume. While there are others, its events name it.
@@ -129,41 +124,41 @@ impl Round<'_> {
         Night { world: &world, ..self.night }.one_volume(candidate, self.shelves, &self.dumps, turn)
     }
 
-    /// The second and last attempt, one volume after another, some time after the first.
+    /// The second and last attempt, one volume or set after another, some time after the first.
     fn try_again(&mut self, turns: &Turns<'_>) {
         self.night.at_once = 1;
         let postponed = std::mem::take(&mut *self.postponed());
         let mut waiting = postponed.into_iter();
-        while let Some((at, failed_at)) = waiting.next() {
-            let Some(candidate) = self.chosen.get(at) else { continue };
+        while let Some(Postponed { unit, failed_at }) = waiting.next() {
             self.wait_until(failed_at + self.night.config.retry_pause);
-            if self.night.reason_to_stop(turns.shared().report).is_some() {
-                // The report has the first failure.
-                let why = turns.shared().failure(at).unwrap_or_default();
-                let source = candidate.facts.name();
-                self.night.world.observer.on_event(&Event::SourceFailed { source, why });
-                continue;
-            }
-            let turn = Turn {
-                others_wait: !waiting.as_slice().is_empty(),
-                may_prune: self.may_prune,
-                taken: None,
-                may_be_postponed: false,
+            let together = unit.set.and_then(|at| self.sets.get(at));
+            // A set was begun with its first snapshot, and none of it is backed up: the time of day does not end it.
+            let stop = match together {
+                Some(_) => self.night.end_of_run(turns.shared().report),
+                None => self.night.reason_to_stop(turns.shared().report),
             };
-            let came = self.one(candidate, &turn);
-            let mut shared = turns.shared();
-            let first = shared.take(at);
-            if let Some(Came { mut report, .. }) = came {
-                report.first_failure = first.and_then(|first| match first.outcome {
-                    Outcome::Failed(why) => Some(why),
-                    _ => None,
-                });
-                shared.add(at, report);
+            let others_wait = !waiting.as_slice().is_empty();
+            match (stop, together) {
+                (None, Some(together)) => {
+                    self.set(together, &unit, others_wait, false, turns);
+                }
+                (stop, _) => {
+                    for at in &unit.members {
+                        let Some(candidate) = self.chosen.get(*at) else { continue };
+                        if let Some(stop) = &stop {
+                            self.not_reached(*at, candidate, stop, turns);
+                            continue;
+                        }
+                        let turn =
+                            Turn { others_wait, may_prune: self.may_prune, taken: None, may_be_postponed: false };
+                        self.attempt(*at, candidate, &turn, turns);
+                    }
+                }
             }
         }
     }
 
-    fn wait_until(&self, moment: Instant) {
+    pub(super) fn wait_until(&self, moment: Instant) {
         while !self.night.world.cancel.is_cancelled() {
             let left = moment.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -174,7 +169,7 @@ impl Round<'_> {
     }
 
     /// Also called after an abort, which the run's last line reports once for all volumes.
-    fn not_started(&self, candidate: &SelectedVolume, stop: &Stop, is_aborted: bool) -> VolumeReport {
+    pub(super) fn not_started(&self, candidate: &SelectedVolume, stop: &Stop, is_aborted: bool) -> VolumeReport {
         let why = &stop.why;
         if !is_aborted {
             let source = candidate.facts.name();

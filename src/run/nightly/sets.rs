@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::night::Night;
+use super::passing::source_may_be_free;
 use super::select::SelectedVolume;
 use crate::config::{HookOptions, VolumeGroup};
 use crate::events::{Observer, Problem, Severity};
@@ -15,7 +16,7 @@ use crate::run::backup::taken::{Relay, TakenSet, TakenSnapshot};
 use crate::run::guest_agent::GuestAgent;
 use crate::run::hooks;
 use crate::shown;
-use crate::source::{self, SnapshotGuard, Source};
+use crate::source::{self, SnapshotGuard, Source, SourceError};
 
 /// The volumes of a night that belong together.
 #[derive(Debug)]
@@ -33,9 +34,43 @@ pub(super) struct Sets(Vec<Together>);
 pub(super) struct OpenSet {
     /// By LVM UUID.
     snapshots: BTreeMap<String, Arc<TakenSnapshot>>,
+    /// The members without a snapshot, by name.
+    missing: BTreeMap<String, Lack>,
+}
+
+/// Why a member has no snapshot.
+#[derive(Clone, Debug)]
+struct Lack {
+    why: String,
+    may_pass: bool,
+}
+
+impl Lack {
+    fn for_good(why: impl Into<String>) -> Self {
+        Self { why: why.into(), may_pass: false }
+    }
+
+    fn of(error: &SourceError) -> Self {
+        Self { why: crate::error::with_causes(error), may_pass: source_may_be_free(error) }
+    }
 }
 
 impl OpenSet {
+    /// Whether a member has no snapshot for a reason that may pass: the set may lack less if it is taken again.
+    pub(super) fn may_be_better_later(&self) -> bool {
+        self.missing.values().any(|lack| lack.may_pass)
+    }
+
+    /// Why the set is taken again, for the report of this member.
+    pub(super) fn why_again(&self, name: &str) -> String {
+        let others = || {
+            let lack = self.missing.iter().find(|(_, lack)| lack.may_pass);
+            lack.map_or_else(String::new, |(name, lack)| format!("no snapshot of {name}: {}", lack.why))
+        };
+        let own = self.missing.get(name).map(|lack| lack.why.clone());
+        own.unwrap_or_else(|| format!("the snapshots of its group were released, to take all again: {}", others()))
+    }
+
     pub(super) fn snapshot_of(&mut self, candidate: &SelectedVolume) -> Option<Arc<TakenSnapshot>> {
         self.snapshots.remove(&candidate.facts.uuid)
     }
@@ -114,19 +149,21 @@ impl Night<'_> {
         let group = &together.group;
         let location = format!("group {}", group.name);
         let started_at = self.world.clock.now();
-        let mut missing: BTreeMap<String, String> = together
+        let mut missing: BTreeMap<String, Lack> = together
             .members
             .iter()
             .filter(|name| !members.iter().any(|one| one.facts.lv == **name))
-            .map(|name| (name.clone(), "no such volume is backed up".to_owned()))
+            .map(|name| (name.clone(), Lack::for_good("no such volume is backed up")))
             .collect();
         let mut ready = Vec::new();
         for member in members {
             match self.look_again(member) {
                 Ok(Some((facts, None))) => ready.push((*member, facts)),
-                Ok(Some((_, Some(why)))) => drop(missing.insert(member.facts.lv.clone(), why)),
-                Ok(None) => drop(missing.insert(member.facts.lv.clone(), "it was deleted or renamed".to_owned())),
-                Err(error) => drop(missing.insert(member.facts.lv.clone(), crate::error::with_causes(&error))),
+                Ok(Some((_, Some(why)))) => drop(missing.insert(member.facts.lv.clone(), Lack::for_good(why))),
+                Ok(None) => {
+                    drop(missing.insert(member.facts.lv.clone(), Lack::for_good("it was deleted or renamed")));
+                }
+                Err(error) => drop(missing.insert(member.facts.lv.clone(), Lack::of(&error))),
             }
         }
         let arounds = self.arounds(group, ready.iter().map(|(_, facts)| facts));
@@ -174,9 +211,9 @@ impl Night<'_> {
             let name = facts.lv.clone();
             let relay = Arc::new(Relay::new(Arc::clone(self.collector) as Arc<dyn Observer>));
             let guard = if let Some(why) = &failed_before {
-                Err(format!("before the snapshot: {why}"))
+                Err(Lack::for_good(format!("before the snapshot: {why}")))
             } else if self.world.cancel.is_cancelled() {
-                Err("the run was stopped".to_owned())
+                Err(Lack::for_good("the run was stopped"))
             } else {
                 let context = source::Context {
                     commands: Arc::clone(&self.world.commands),
@@ -186,12 +223,12 @@ impl Night<'_> {
                 let options = self.config.for_volume(&facts.vg, &facts.lv).snapshot;
                 Source::of_volume(facts)
                     .and_then(|source| source::freeze(&source, &options, &context))
-                    .map_err(|error| crate::error::with_causes(&error))
+                    .map_err(|error| Lack::of(&error))
             };
-            if let Err(why) = &guard {
-                missing.insert(name, why.clone());
+            if let Err(lack) = &guard {
+                missing.insert(name, lack.clone());
             }
-            frozen.push((member.facts.uuid.clone(), guard, relay));
+            frozen.push((member.facts.uuid.clone(), guard.map_err(|lack| lack.why), relay));
         }
         let spread = began.elapsed();
         drop(ended);
@@ -215,9 +252,6 @@ impl Night<'_> {
         let taken = names.len();
         let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
         self.tell(Severity::Notice, &location, format!("{taken} snapshots were taken within {spread_ms} ms"));
-        for (name, why) in &missing {
-            self.tell(Severity::Warning, &location, format!("the set is partial: no snapshot of {name}: {why}"));
-        }
         let set = Arc::new(TakenSet {
             started_at,
             record: SetRecord {
@@ -230,14 +264,23 @@ impl Night<'_> {
                     && failures.is_empty()
                     && !is_late
                     && agent.is_none_or(|agent| agent.is_frozen()),
-                missing: missing.clone(),
+                missing: missing.iter().map(|(name, lack)| (name.clone(), lack.why.clone())).collect(),
             },
         });
         let snapshots = frozen
             .into_iter()
             .map(|(uuid, guard, relay)| (uuid, Arc::new(TakenSnapshot::new(Arc::clone(&set), guard, relay))))
             .collect();
-        OpenSet { snapshots }
+        OpenSet { snapshots, missing }
+    }
+
+    /// Reports the members without a snapshot.
+    pub(super) fn tell_missing(&self, together: &Together, open: &OpenSet) {
+        let location = format!("group {}", together.group.name);
+        for (name, lack) in &open.missing {
+            let what = format!("the set is partial: no snapshot of {name}: {}", lack.why);
+            self.tell(Severity::Warning, &location, what);
+        }
     }
 
     /// The guest agent of the group's instance, if it is to be quiesced and runs on this host.

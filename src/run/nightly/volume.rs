@@ -70,14 +70,15 @@ pub(super) struct Turn {
     pub(super) may_prune: bool,
     /// Its snapshot, if it is a member of a set.
     pub(super) taken: Option<Arc<TakenSnapshot>>,
-    /// Whether it is tried again later, if it fails for a reason that may pass.
+    /// Whether it is tried again later, if it fails for a reason that may pass. A member of a set is only tried again from
+    /// the snapshot that it has.
     pub(super) may_be_postponed: bool,
 }
 
 /// A volume that had its turn.
 pub(super) struct Came {
     pub(super) report: VolumeReport,
-    /// It failed, and is tried again at the end of the run.
+    /// It failed, and is tried again later in the run.
     pub(super) is_postponed: bool,
 }
 
@@ -149,7 +150,8 @@ impl Night<'_> {
             Err(error) => {
                 let why = error.to_string();
                 let source = candidate.facts.name();
-                is_postponed = turn.may_be_postponed && error.may_pass();
+                let can_be_read = turn.taken.as_ref().is_none_or(|taken| taken.can_be_read());
+                is_postponed = turn.may_be_postponed && error.may_pass() && can_be_read;
                 self.world.observer.on_event(&if is_postponed {
                     Event::SourcePostponed { source, why: why.clone() }
                 } else {

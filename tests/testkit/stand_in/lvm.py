@@ -4,7 +4,8 @@
 It is called by the name of the tool that it stands for. FAKELVM names a directory with a VOLUME.json for each volume or
 snapshot. A file `broken-VOLUME` there makes lvcreate fail for that volume with the file's text; a file `no-lvs` makes lvs
 fail. While there is a file `slow-VOLUME`, lvcreate waits for its end, and there is `waiting-VOLUME`. With a file
-`full-VOLUME` its snapshot is invalid. Volumes are added and removed by the tests (add NAME IMAGE, del NAME).
+`full-VOLUME` its snapshot is invalid. With a file `unknown-VOLUME` lvs fails with its text when asked for the snapshot alone; the
+file that `frees-VOLUME` names is removed with the snapshot. Volumes are added and removed by the tests (add NAME IMAGE, del NAME).
 """
 
 import glob
@@ -54,6 +55,10 @@ def remove(volume):
     os.unlink(f"{STATE}/{volume['lv_name']}.json")
     if volume.get("origin"):
         os.unlink(volume["image"])
+        frees = f"{STATE}/frees-{volume['origin']}"
+        if os.path.exists(frees):
+            os.unlink(open(frees).read())
+            os.unlink(frees)
 
 
 def row(volume):
@@ -106,7 +111,11 @@ def main():
     elif tool == "lvs":
         if os.path.exists(f"{STATE}/no-lvs"):
             sys.exit("lvs: the metadata cannot be read")
-        rows = [row(volume) for volume in (selected(select) if select else volumes())]
+        asked = selected(select) if select else volumes()
+        unknown = [f"{STATE}/unknown-{volume['origin']}" for volume in asked if select and volume.get("origin")]
+        for path in filter(os.path.exists, unknown):
+            sys.exit(open(path).read())
+        rows = [row(volume) for volume in asked]
         print(json.dumps({"report": [{"lv": rows}]}))
     elif tool == "vgs":
         facts = {"vg_name": GROUP, "vg_uuid": "uuid-of-vg0", "vg_extent_size": "4194304", "vg_free_count": "100000"}

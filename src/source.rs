@@ -87,6 +87,13 @@ pub fn is_swap_file(path: &std::path::Path) -> bool {
     device::is_swap_file(path)
 }
 
+/// The disks, by major and minor number, on which this volume lies; none if it is inactive, or if sysfs does not say.
+pub(crate) fn disks_of(volume: &LvFacts) -> Vec<(u32, u32)> {
+    let Some((major, minor)) = volume.device else { return Vec::new() };
+    let disks = device::disks_below(device::DeviceNumber { major, minor });
+    disks.into_iter().map(|disk| (disk.major, disk.minor)).collect()
+}
+
 /// The device numbers (`st_rdev`) of the block devices that share bytes with this one: itself, its partitions, and
 /// its disk.
 pub fn related_devices(rdev: u64) -> Vec<u64> {

@@ -8,6 +8,7 @@ mod groups;
 mod host;
 mod image;
 mod iscsi;
+mod jobs;
 mod layouts;
 mod made_anew;
 mod migration;

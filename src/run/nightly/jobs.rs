@@ -1,12 +1,13 @@
 //! Several volumes at once: who may begin next, and the reports in the order of the selection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::limits::Stop;
 use super::select::SelectedVolume;
 use super::sets::Sets;
 use crate::report::{Outcome, RunReport, VolumeReport};
+use crate::source::LvFacts;
 
 /// What one job does without a pause: a volume, or all volumes of a set. Indexes of the selection.
 #[derive(Clone, Debug)]
@@ -14,24 +15,46 @@ pub(super) struct Unit {
     /// The set's index.
     pub(super) set: Option<usize>,
     pub(super) members: Vec<usize>,
-    /// Its volume groups, each once.
-    groups: Vec<String>,
+    /// What it reads from.
+    read: BTreeSet<ReadFrom>,
 }
 
-/// The units, in order. The members of a set stand together.
-pub(super) fn units(chosen: &[SelectedVolume], sets: &Sets) -> Vec<Unit> {
+/// What has few readers at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ReadFrom {
+    Group(String),
+    /// By its device number.
+    Disk((u32, u32)),
+}
+
+/// The units, in order. The members of a set stand together. `disks_of` has the disks of a volume, as far as they are known.
+pub(super) fn units(
+    chosen: &[SelectedVolume],
+    sets: &Sets,
+    disks_of: impl Fn(&LvFacts) -> Vec<(u32, u32)>,
+) -> Vec<Unit> {
+    let disks: Vec<Vec<(u32, u32)>> = chosen.iter().map(|candidate| disks_of(&candidate.facts)).collect();
+    let mut of_group: BTreeMap<&str, BTreeSet<(u32, u32)>> = BTreeMap::new();
+    for (candidate, disks) in chosen.iter().zip(&disks) {
+        of_group.entry(&candidate.facts.vg).or_default().extend(disks);
+    }
     let mut units: Vec<Unit> = Vec::new();
-    for (at, candidate) in chosen.iter().enumerate() {
+    for (at, (candidate, disks)) in chosen.iter().zip(disks).enumerate() {
         let set = sets.of(candidate);
-        let group = candidate.facts.vg.clone();
+        let group = &candidate.facts.vg;
+        // An inactive volume may lie on any disk of its group.
+        let disks = if disks.is_empty() {
+            of_group.get(group.as_str()).cloned().unwrap_or_default()
+        } else {
+            disks.into_iter().collect()
+        };
+        let read = disks.into_iter().map(ReadFrom::Disk).chain([ReadFrom::Group(group.clone())]);
         match units.last_mut().filter(|last| set.is_some() && last.set == set) {
             Some(last) => {
                 last.members.push(at);
-                if !last.groups.contains(&group) {
-                    last.groups.push(group);
-                }
+                last.read.extend(read);
             }
-            None => units.push(Unit { set, members: vec![at], groups: vec![group] }),
+            None => units.push(Unit { set, members: vec![at], read: read.collect() }),
         }
     }
     units
@@ -50,8 +73,8 @@ pub(super) struct Shared<'r> {
     /// The place of each of the report's volumes in the selection.
     places: Vec<usize>,
     waiting: Vec<Unit>,
-    /// The number of jobs that read each volume group.
-    reading: BTreeMap<String, usize>,
+    /// The number of jobs that read each volume group and each disk.
+    reading: BTreeMap<ReadFrom, usize>,
     /// The first reason for which no unit is begun any more.
     stop: Option<Stop>,
 }
@@ -78,14 +101,14 @@ impl Shared<'_> {
         }
     }
 
-    /// The first waiting unit none of whose groups has all the readers that it may have.
+    /// The first waiting unit none of whose groups and disks has all the readers that it may have.
     fn next(&mut self, per_group: usize) -> Option<Unit> {
         let is_free =
-            |unit: &Unit| unit.groups.iter().all(|group| self.reading.get(group).copied().unwrap_or(0) < per_group);
+            |unit: &Unit| unit.read.iter().all(|from| self.reading.get(from).copied().unwrap_or(0) < per_group);
         let at = self.waiting.iter().position(is_free)?;
         let unit = self.waiting.remove(at);
-        for group in &unit.groups {
-            *self.reading.entry(group.clone()).or_default() += 1;
+        for from in &unit.read {
+            *self.reading.entry(from.clone()).or_default() += 1;
         }
         Some(unit)
     }
@@ -101,7 +124,7 @@ impl<'r> Turns<'r> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next unit, once its groups are free; `None` if there is none, or `stop` says that none is begun any more.
+    /// The next unit, once its groups and disks are free; `None` if there is none, or `stop` says that none is begun any more.
     pub(super) fn next(&self, stop: impl Fn(&mut RunReport) -> Option<Stop>) -> Option<Begun<'_, 'r>> {
         let mut shared = self.shared();
         loop {
@@ -137,7 +160,7 @@ impl<'r> Turns<'r> {
     }
 }
 
-/// A unit that a job works on. Its groups are free again when it is dropped.
+/// A unit that a job works on. Its groups and disks are free again when it is dropped.
 pub(super) struct Begun<'t, 'r> {
     turns: &'t Turns<'r>,
     pub(super) unit: Unit,
@@ -147,8 +170,8 @@ pub(super) struct Begun<'t, 'r> {
 impl Drop for Begun<'_, '_> {
     fn drop(&mut self) {
         let mut shared = self.turns.shared();
-        for group in &self.unit.groups {
-            if let Some(readers) = shared.reading.get_mut(group) {
+        for from in &self.unit.read {
+            if let Some(readers) = shared.reading.get_mut(from) {
                 *readers = readers.saturating_sub(1);
             }
         }
@@ -157,25 +180,50 @@ impl Drop for Begun<'_, '_> {
     }
 }
 
-/// How many of these units can be under way at the same time.
+/// How many of these units can be under way at the same time, at most.
 pub(super) fn at_once(units: &[Unit], jobs: usize, per_group: usize) -> usize {
-    let mut of_group: BTreeMap<&str, usize> = BTreeMap::new();
-    for unit in units {
-        if let Some(group) = unit.groups.first() {
-            *of_group.entry(group).or_default() += 1;
+    // Each unit counts for one group, and for one disk if its disks are known: there are never more of either.
+    let most = |of: &dyn Fn(&Unit) -> Option<&ReadFrom>| {
+        let mut readers: BTreeMap<&ReadFrom, usize> = BTreeMap::new();
+        for from in units.iter().filter_map(of) {
+            *readers.entry(from).or_default() += 1;
         }
-    }
-    let all = of_group.values().map(|units| (*units).min(per_group)).sum::<usize>();
+        readers.values().map(|units| (*units).min(per_group)).sum::<usize>()
+    };
+    // Groups are ordered before disks.
+    let all = most(&|unit| unit.read.first()).min(most(&|unit| unit.read.last()));
     all.min(jobs).max(1)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Turns, Unit, at_once};
+    use super::{ReadFrom, Turns, Unit, at_once};
     use crate::report::{RunReport, VolumeReport};
 
     fn unit(at: usize, groups: &[&str]) -> Unit {
-        Unit { set: None, members: vec![at], groups: groups.iter().map(|group| (*group).to_owned()).collect() }
+        let read = groups.iter().map(|group| ReadFrom::Group((*group).to_owned())).collect();
+        Unit { set: None, members: vec![at], read }
+    }
+
+    fn on_disks(at: usize, group: &str, disks: &[u32]) -> Unit {
+        let mut unit = unit(at, &[group]);
+        unit.read.extend(disks.iter().map(|minor| ReadFrom::Disk((8, *minor))));
+        unit
+    }
+
+    #[test]
+    fn groups_that_share_a_disk_have_one_reader_together() {
+        let mut report = report();
+        let units =
+            vec![on_disks(0, "a", &[0]), on_disks(1, "b", &[0, 16]), on_disks(2, "c", &[32]), on_disks(3, "d", &[32])];
+        assert!(at_once(&units[..1], 8, 1) == 1 && at_once(&units[2..], 8, 1) == 1);
+        assert!(at_once(&units, 8, 1) >= 2 && at_once(&units, 8, 2) == 4);
+        let turns = Turns::new(&mut report, units, 1);
+        let next = || turns.next(|_| None).unwrap();
+        let (first, second) = (next(), next());
+        assert_eq!([&first, &second].map(|begun| begun.unit.members[0]), [0, 2]);
+        drop(first);
+        assert_eq!(next().unit.members[0], 1);
     }
 
     fn report() -> RunReport {
@@ -188,7 +236,7 @@ mod tests {
     fn a_group_has_one_reader_and_another_group_does_not_wait_for_it() {
         let mut report = report();
         let units = vec![unit(0, &["a"]), unit(1, &["a"]), unit(2, &["b", "c"]), unit(3, &["c"]), unit(4, &["d"])];
-        assert_eq!((at_once(&units, 8, 1), at_once(&units, 2, 1), at_once(&units, 8, 2)), (4, 2, 5));
+        assert_eq!((at_once(&units, 8, 1), at_once(&units, 2, 1), at_once(&units, 8, 2)), (3, 2, 5));
         let turns = Turns::new(&mut report, units, 1);
         let next = || turns.next(|_| None).unwrap();
         let (first, second, third) = (next(), next(), next());

@@ -16,6 +16,7 @@ use crate::events::{Event, Observer, OfSource, Severity};
 use crate::report::{Outcome, RunReport, VolumeReport};
 use crate::run::backup::BackupWorld;
 use crate::run::prune::{Shelf, shelf_of};
+use crate::source::disks_of;
 
 /// How often a wait looks for a cancellation.
 const SLICE: Duration = Duration::from_millis(100);
@@ -43,7 +44,7 @@ pub(super) struct Postponed {
 impl Round<'_> {
     /// Backs up all of them, and adds them to the report in the order of the selection.
     pub(super) fn work(mut self, report: &mut RunReport) {
-        let units = units(self.chosen, self.sets);
+        let units = units(self.chosen, self.sets, disks_of);
         let config = self.night.config;
         self.night.at_once = at_once(&units, config.jobs, config.jobs_per_group);
         let turns = Turns::new(report, units, config.jobs_per_group);

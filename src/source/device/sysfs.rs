@@ -33,6 +33,29 @@ pub(crate) fn related_to(rdev: u64) -> Vec<u64> {
     all.into_iter().map(|number| rustix::fs::makedev(number.major, number.minor)).collect()
 }
 
+/// The disks on which this block device lies, through device-mapper, RAID and partitions. Only what the kernel knows: two disks
+/// of a RAID controller or a SAN may be the same spindles. A loop device is a disk, whatever its file lies on.
+pub(crate) fn disks_below(number: DeviceNumber) -> Vec<DeviceNumber> {
+    let mut waiting = vec![number];
+    let mut seen = Vec::new();
+    let mut disks = Vec::new();
+    while let Some(device) = waiting.pop() {
+        if seen.contains(&device) {
+            continue;
+        }
+        seen.push(device);
+        let slaves = device.sysfs().join("slaves");
+        let below: Vec<DeviceNumber> =
+            names_in(&slaves).into_iter().filter_map(|name| number_in(&slaves.join(name))).collect();
+        match (below.is_empty(), disk_of(device)) {
+            (false, _) => waiting.extend(below),
+            (true, Some(disk)) => waiting.push(disk),
+            (true, None) => disks.push(device),
+        }
+    }
+    disks
+}
+
 /// The disk of a partition: a partition's directory in sysfs lies in its disk's.
 pub(super) fn disk_of(number: DeviceNumber) -> Option<DeviceNumber> {
     let directory = fs::canonicalize(number.sysfs()).ok().filter(|directory| directory.join("partition").exists())?;

@@ -7,7 +7,9 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::testkit::guest::{quoted, sh};
 use crate::testkit::stand_in::Host;
+use crate::testkit::tree::noise;
 use crate::testkit::wait::{Killed, wait_until};
 
 const SECTOR: u64 = 512;
@@ -61,6 +63,34 @@ fn add_system(host: &Host, name: &str, text: &str) {
     disk.write_all_at(&[0x55, 0xaa], 510).unwrap();
     disk.write_all_at(&filesystem, u64::from(PARTITION_SECTOR) * SECTOR).unwrap();
     host.add(name);
+}
+
+/// A disk with a GPT and these partitions, each of 8 MiB: a type as sfdisk names it, and an image.
+fn add_gpt(host: &Host, name: &str, partitions: &[(&str, PathBuf)]) {
+    let disk = host.at(&format!("{name}.img"));
+    let mut table = "label: gpt\n".to_owned();
+    for (at, (kind, _)) in partitions.iter().enumerate() {
+        table += &format!("start={}M, size=8M, type={kind}\n", 1 + 8 * at);
+    }
+    let mebibytes = 2 + 8 * partitions.len();
+    sh(&format!("truncate -s {mebibytes}M {0}; echo '{table}' | sfdisk -q {0}", quoted(&disk)));
+    for (at, (_, image)) in partitions.iter().enumerate() {
+        sh(&format!("dd if={} of={} bs=1M seek={} conv=notrunc status=none", quoted(image), quoted(&disk), 1 + 8 * at));
+    }
+    host.add(name);
+}
+
+/// An image of a partition with an ext4.
+fn ext4(host: &Host, name: &str) -> PathBuf {
+    host.ext4(name);
+    host.at(&format!("{name}.img"))
+}
+
+/// An image of a partition with noise.
+fn unknown(host: &Host, name: &str) -> PathBuf {
+    let image = host.at(&format!("{name}.img"));
+    fs::write(&image, noise(7, 100_000)).unwrap();
+    image
 }
 
 /// The settings of a rehearsal, in a scratch directory of the test's own.
@@ -147,6 +177,19 @@ fn a_system_that_does_not_come_up_is_a_warning_and_no_verdict() {
     let found: Value = serde_json::from_str(&did.stdout).unwrap();
     assert_eq!((did.status, &found["backups"][0]["boot"]), (3, &"not_up".into()), "{did:?}");
     assert_eq!(found["backups"][0]["verdict"], "good", "{did:?}");
+}
+
+#[test]
+fn a_disk_of_several_regions_passes_its_restore_test() {
+    let host = host("");
+    add_gpt(&host, "volume-two", &[("linux", ext4(&host, "root")), ("linux", ext4(&host, "home"))]);
+    add_gpt(&host, "volume-mixed", &[("linux", unknown(&host, "noise")), ("linux", ext4(&host, "data"))]);
+    add_gpt(&host, "volume-raw", &[("linux", unknown(&host, "first")), ("linux", unknown(&host, "second"))]);
+    let did = host.verb(&["run", "--rehearse"]);
+    assert!(!did.stderr.contains("BAD"), "{did:?}");
+    for name in ["volume-two", "volume-mixed", "volume-raw"] {
+        assert_eq!(levels(&host, name), ["restore-test"], "{did:?}");
+    }
 }
 
 #[test]

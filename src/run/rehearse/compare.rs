@@ -230,8 +230,9 @@ impl Comparison<'_> {
             if let Ok(at) = self.known.binary_search_by_key(&hash(&path), |known| known.path) {
                 found_entries += 1;
                 self.entry(root, &path, &entry, at);
-            } else if path != b"./lost+found" && !(path == b"." && self.known.is_empty()) {
-                // lost+found belongs to the filesystem itself, and so does the root if nothing was to be restored.
+            } else if path != b"./lost+found" && path != b"." {
+                // lost+found belongs to the filesystem itself, and so does the root if the archive has none: each region of a
+                // disk with several has a directory or an image below it.
                 differs(self.findings, &path, "was restored, but is not in the index");
             }
         }

@@ -7,6 +7,7 @@
 mod agent;
 mod console;
 mod disk;
+mod firmware;
 mod machine;
 mod options;
 mod outcome;
@@ -20,6 +21,7 @@ use crate::events::{Event, Observer};
 use crate::outside::{RunCommand, programs};
 use crate::store::Backup;
 
+pub(super) use self::firmware::UefiFiles;
 pub use self::options::{BootOptions, EMULATOR};
 pub use self::outcome::{BootOutcome, BootSign, Interrupted};
 
@@ -40,11 +42,11 @@ pub fn boot(
         Ok(directory) => directory,
         Err(error) => return not_started(format!("{}: {error}", options.scratch.display())),
     };
-    let bios = match disk::restore(files, directory.path(), options, commands, observer) {
-        Ok(bios) => bios,
+    let uefi = match disk::restore(files, directory.path(), options, commands, observer) {
+        Ok(uefi) => uefi,
         Err(NoSystem::Stopped) => return Err(Interrupted),
         Err(error) => return not_started(with_causes(&error)),
     };
     observer.on_event(&Event::Step { step: format!("booting {}", files.stem()) });
-    machine::run(directory.path(), bios.as_deref(), options)
+    machine::run(directory.path(), uefi, options)
 }

@@ -93,6 +93,22 @@ fn unknown(host: &Host, name: &str) -> PathBuf {
     image
 }
 
+/// An image of an EFI system partition, whose GRUB writes `text` to the first serial port, and waits. In another place than
+/// EFI/BOOT no firmware finds it.
+fn system_partition(host: &Host, name: &str, place: &str, text: &str) -> PathBuf {
+    let image = host.at(&format!("{name}.img"));
+    let commands = format!("serial --unit=0\nterminal_output serial\necho -n '{text}'\nsleep 3600\n");
+    fs::write(host.at("grub.cfg"), commands).unwrap();
+    sh(&format!(
+        "grub-mkimage -O x86_64-efi -p /EFI/BOOT -c {0} -o {1} normal serial terminal echo sleep
+         truncate -s 8M {2}; mkfs.fat {2} >&2; mmd -i {2} ::/EFI ::/EFI/{place}; mcopy -i {2} {1} ::/EFI/{place}/BOOTX64.EFI",
+        quoted(&host.at("grub.cfg")),
+        quoted(&host.at("grub.efi")),
+        quoted(&image)
+    ));
+    image
+}
+
 /// The settings of a rehearsal, in a scratch directory of the test's own.
 fn host(more: &str) -> Host {
     let host = Host::new("");
@@ -190,6 +206,28 @@ fn a_disk_of_several_regions_passes_its_restore_test() {
     for name in ["volume-two", "volume-mixed", "volume-raw"] {
         assert_eq!(levels(&host, name), ["restore-test"], "{did:?}");
     }
+}
+
+#[test]
+fn a_system_that_boots_through_uefi_is_booted() {
+    let host = host("");
+    let system = system_partition(&host, "esp", "BOOT", "web login: ");
+    add_gpt(&host, "volume-web", &[("uefi", system), ("linux", ext4(&host, "root"))]);
+    let did = host.verb(&["run", "--rehearse"]);
+    assert!(did.stderr.contains("booted: login prompt after"), "{did:?}");
+    assert_eq!(levels(&host, "volume-web"), ["boot"]);
+    assert!(is_empty(&host.at("scratch")));
+}
+
+#[test]
+fn a_system_partition_without_a_system_is_said_to_have_none() {
+    let host = host("");
+    let system = system_partition(&host, "esp", "debian", "web login: ");
+    add_gpt(&host, "volume-web", &[("uefi", system)]);
+    let did = host.verb(&["run", "--rehearse"]);
+    assert_eq!(did.status, 3, "{did:?}");
+    assert!(did.stderr.contains("its firmware found no system to start: there is no EFI/BOOT/BOOTX64.EFI"), "{did:?}");
+    assert_eq!(levels(&host, "volume-web"), ["restore-test"]);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::shown;
 const MAX_LINE_BYTES: usize = 400;
 /// How Linux begins its last words.
 const PANIC: &[u8] = b"Kernel panic - not syncing";
+/// The prompt of the shell in UEFI's firmware, which is started when nothing else is.
+const FIRMWARE_SHELL: &[u8] = b"Shell>";
 /// The number of lines to keep for a message.
 const KEPT_LINES: usize = 6;
 
@@ -32,6 +34,8 @@ pub(super) struct Console {
     /// The number of bytes that were taken, and what it was when a prompt was last looked for.
     taken: u64,
     looked_at: Option<u64>,
+    /// Whether nothing had come since the look before the last one.
+    rests: bool,
 }
 
 impl Console {
@@ -67,13 +71,19 @@ impl Console {
     /// Whether it asks for a login: in a line that is whole, or in the last one if nothing has come since the last look.
     /// A line that begins like a prompt comes in pieces, too. After a panic nothing asks for a login.
     pub(super) fn asks_for_login(&mut self) -> bool {
-        let rests = self.looked_at.replace(self.taken) == Some(self.taken);
-        !self.panicked() && (self.has_prompt || (rests && is_prompt(&self.line)))
+        self.rests = self.looked_at.replace(self.taken) == Some(self.taken);
+        !self.panicked() && (self.has_prompt || (self.rests && is_prompt(&self.line)))
     }
 
     /// Whether Linux said that it stopped for good.
     pub(super) fn panicked(&self) -> bool {
         self.panicked || is_panic(&self.line)
+    }
+
+    /// Whether the firmware waits for a command, since it had no system to start. Ask [`Self::asks_for_login`] before: a line may
+    /// come in pieces.
+    pub(super) fn is_in_firmware(&self) -> bool {
+        self.rests && self.line.trim_ascii() == FIRMWARE_SHELL
     }
 
     /// Whether it said nothing at all.
@@ -157,6 +167,17 @@ mod tests {
         }
         console.take(b"web login: ");
         assert_eq!([console.asks_for_login(), console.asks_for_login()], [false, true]);
+    }
+
+    #[test]
+    fn the_shell_of_the_firmware_is_no_system() {
+        let mut console = of("\r\n\x1b[1m\x1b[33m\x1b[40mShell> \x1b[0m");
+        assert_eq!(
+            [(); 2].map(|()| (console.asks_for_login(), console.is_in_firmware())),
+            [(false, false), (false, true)]
+        );
+        console.take(b"reset\r\nBdsDxe: loading");
+        assert_eq!([(); 2].map(|()| (console.asks_for_login(), console.is_in_firmware())), [(false, false); 2]);
     }
 
     #[test]

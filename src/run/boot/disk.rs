@@ -1,8 +1,9 @@
 //! The disk of a backup that is started.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use super::firmware::{Firmware, UefiFiles};
 use super::options::BootOptions;
 use crate::events::{Event, Observer};
 use crate::layout::{Layout, TableKind};
@@ -16,24 +17,6 @@ use crate::store::{Backup, ReadError};
 
 /// The name of the disk's file.
 pub(super) const DISK: &str = "disk";
-/// The boot code of an MBR (UEFI 2.10, table 5.1), and its signature.
-const BOOT_CODE_BYTES: usize = 440;
-const SIGNATURE: [u8; 2] = [0x55, 0xaa];
-const SIGNATURE_AT: usize = 510;
-/// The types of an EFI system partition in a GPT and in an MBR (UEFI 2.10, sections 5.3.3 and 5.2.2).
-const SYSTEM_PARTITION: [&str; 2] = ["c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"];
-/// Where Debian and others keep the firmware.
-const UEFI_FIRMWARE: [&str; 3] = ["/usr/share/ovmf/OVMF.fd", "/usr/share/qemu/OVMF.fd", "/usr/share/edk2/ovmf/OVMF.fd"];
-
-/// What starts a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Firmware {
-    /// The boot code in its first sector.
-    Bios,
-    /// A program in its EFI system partition.
-    Uefi,
-}
-
 /// Why there is no disk to start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoSystem {
@@ -43,7 +26,9 @@ pub(super) enum NoSystem {
     NoTable,
     #[error("its disk has neither boot code nor an EFI system partition")]
     NoBootCode,
-    #[error("it boots through UEFI, whose firmware is not installed on this host: install the package ovmf")]
+    #[error(
+        "it boots through UEFI, and that is not proven: needs the package ovmf, which is not installed on this host"
+    )]
     NoFirmware,
     #[error("its manifest cannot be used")]
     Manifest(#[from] ReadError),
@@ -80,7 +65,7 @@ pub(super) fn restore(
     options: &BootOptions,
     commands: &Arc<dyn RunCommand>,
     observer: &dyn Observer,
-) -> Result<Option<PathBuf>, NoSystem> {
+) -> Result<Option<UefiFiles>, NoSystem> {
     let path = directory.join(DISK);
     let device = DeviceOptions {
         threads: options.threads,
@@ -92,18 +77,18 @@ pub(super) fn restore(
         || observer.on_event(&Event::Step { step: format!("restoring the disk of {} to boot it", files.stem()) });
     if files.kind().is_image() {
         let open = OpenImage::open(files, &options.cancel)?;
-        let bios = bios_for(firmware_of(&open.manifest.layout, &first_sector(&*open.blocks)?)?)?;
+        let uefi = firmware_for(&open.manifest.layout, &first_sector(&*open.blocks)?)?;
         step();
         let prepared = restore_image::prepare(files, &device, &**commands).map_err(NoSystem::RestoreImage)?;
         prepared.carry_out(&**commands, observer).map_err(|error| {
             if options.cancel.is_cancelled() { NoSystem::Stopped } else { NoSystem::RestoreImage(error) }
         })?;
-        return Ok(bios);
+        return Ok(uefi);
     }
     let manifest = files.read_manifest()?;
     let at_start: Vec<_> = manifest.layout.outside.iter().filter(|kept| kept.start_bytes == 0).cloned().collect();
     let kept = unpack(&at_start)?;
-    let bios = bios_for(firmware_of(&manifest.layout, kept.first().map_or(&[], |kept| &kept.bytes))?)?;
+    let uefi = firmware_for(&manifest.layout, kept.first().map_or(&[], |kept| &kept.bytes))?;
     step();
     let stopped = |error| {
         if options.cancel.is_cancelled() { NoSystem::Stopped } else { NoSystem::Restore(error) }
@@ -113,7 +98,7 @@ pub(super) fn restore(
     if let Some(first) = report.failures.first() {
         return Err(NoSystem::Incomplete(first.clone()));
     }
-    Ok(bios)
+    Ok(uefi)
 }
 
 fn first_sector(blocks: &dyn BlockRead) -> Result<Vec<u8>, NoSystem> {
@@ -122,54 +107,14 @@ fn first_sector(blocks: &dyn BlockRead) -> Result<Vec<u8>, NoSystem> {
     Ok(sector)
 }
 
-/// Boot code comes first: a disk with both was started by BIOS where nobody asked for UEFI.
-fn firmware_of(layout: &Layout, first_sector: &[u8]) -> Result<Firmware, NoSystem> {
+/// The firmware's files, if it is not the emulator's own, which is BIOS.
+fn firmware_for(layout: &Layout, first_sector: &[u8]) -> Result<Option<UefiFiles>, NoSystem> {
     if layout.table.kind == TableKind::None {
         return Err(NoSystem::NoTable);
     }
-    let code = first_sector.get(..BOOT_CODE_BYTES).unwrap_or_default();
-    let is_signed = first_sector.get(SIGNATURE_AT..SIGNATURE_AT + 2) == Some(&SIGNATURE);
-    if is_signed && code.iter().any(|byte| *byte != 0) {
-        return Ok(Firmware::Bios);
-    }
-    let is_system = |type_id: &str| SYSTEM_PARTITION.contains(&type_id);
-    if layout.regions.iter().any(|region| is_system(&region.type_id)) {
-        return Ok(Firmware::Uefi);
-    }
-    Err(NoSystem::NoBootCode)
-}
-
-/// The firmware to give to the emulator, whose own one is BIOS.
-fn bios_for(firmware: Firmware) -> Result<Option<PathBuf>, NoSystem> {
-    match firmware {
-        Firmware::Bios => Ok(None),
-        Firmware::Uefi => {
-            let there = UEFI_FIRMWARE.iter().map(PathBuf::from).find(|path| path.is_file());
-            there.map(Some).ok_or(NoSystem::NoFirmware)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{BOOT_CODE_BYTES, Firmware, NoSystem, firmware_of};
-    use crate::layout::{Layout, Region, TableKind};
-
-    #[test]
-    fn boot_code_or_a_system_partition_makes_a_disk_that_starts() {
-        let mut layout = Layout::empty();
-        let mut sector = vec![0; 512];
-        assert!(matches!(firmware_of(&layout, &sector), Err(NoSystem::NoTable)));
-        layout.table.kind = TableKind::Gpt;
-        sector[510..].copy_from_slice(&[0x55, 0xaa]);
-        assert!(matches!(firmware_of(&layout, &sector), Err(NoSystem::NoBootCode)), "a protective MBR has no code");
-        assert!(matches!(firmware_of(&layout, &[]), Err(NoSystem::NoBootCode)));
-        let type_id = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b".to_owned();
-        layout.regions.push(Region { type_id, ..Region::default() });
-        assert_eq!(firmware_of(&layout, &sector).unwrap(), Firmware::Uefi);
-        sector[BOOT_CODE_BYTES - 1] = 1;
-        assert_eq!(firmware_of(&layout, &sector).unwrap(), Firmware::Bios);
-        sector[511] = 0;
-        assert_eq!(firmware_of(&layout, &sector).unwrap(), Firmware::Uefi, "without a signature BIOS runs nothing");
+    match Firmware::of(layout, first_sector) {
+        None => Err(NoSystem::NoBootCode),
+        Some(Firmware::Bios) => Ok(None),
+        Some(Firmware::Uefi) => UefiFiles::find().map(Some).ok_or(NoSystem::NoFirmware),
     }
 }

@@ -19,6 +19,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use super::agent::Agent;
 use super::console::Console;
 use super::disk::DISK;
+use super::firmware::UefiFiles;
 use super::options::{BootOptions, EMULATOR};
 use super::outcome::{BootOutcome, BootSign, Interrupted};
 use crate::config::Accelerator;
@@ -38,7 +39,11 @@ const MAX_WRITTEN_BYTES: u64 = 2 << 30;
 const MAX_SAID_BYTES: usize = 2000;
 
 /// Starts the disk in `directory`, and waits for its system.
-pub(super) fn run(directory: &Path, bios: Option<&Path>, options: &BootOptions) -> Result<BootOutcome, Interrupted> {
+pub(super) fn run(
+    directory: &Path,
+    uefi: Option<UefiFiles>,
+    options: &BootOptions,
+) -> Result<BootOutcome, Interrupted> {
     let has_kvm = fs::metadata(KVM).ok().map(|device| device.gid());
     let ways = match (options.accelerator, has_kvm) {
         (Accelerator::Kvm, None) => return Ok(BootOutcome::NotStarted { why: format!("this host has no {KVM}") }),
@@ -47,13 +52,13 @@ pub(super) fn run(directory: &Path, bios: Option<&Path>, options: &BootOptions) 
         (Accelerator::Auto, Some(group)) => vec![Some(group), None],
         (Accelerator::Auto, None) | (Accelerator::Tcg, _) => vec![None],
     };
-    let ours = match Own::take(directory) {
+    let ours = match Own::take(directory, uefi) {
         Ok(ours) => ours,
         Err(error) => return Ok(BootOutcome::NotStarted { why: with_causes(&error) }),
     };
     let mut outcome = BootOutcome::NotStarted { why: String::new() };
     for kvm in ways {
-        let mut machine = match Machine::start(&ours, kvm, bios, options) {
+        let mut machine = match Machine::start(&ours, kvm, options) {
             Ok(machine) => machine,
             Err(error) => {
                 let why = format!("{EMULATOR} cannot be started: {}", with_causes(&error));
@@ -73,21 +78,26 @@ pub(super) fn run(directory: &Path, bios: Option<&Path>, options: &BootOptions) 
 struct Own {
     directory: PathBuf,
     disk: PathBuf,
+    /// The firmware's code, and the machine's own variables.
+    uefi: Option<(&'static str, PathBuf)>,
     user: u32,
 }
 
 impl Own {
     /// Gives the disk in `above` to a user of its own, in a directory of its own: the one above has the lock of the run.
-    fn take(above: &Path) -> io::Result<Self> {
+    fn take(above: &Path, uefi: Option<UefiFiles>) -> io::Result<Self> {
         let directory = above.join("machine");
         DirBuilder::new().mode(0o700).create(&directory)?;
         let disk = directory.join(DISK);
         fs::rename(above.join(DISK), &disk)?;
         let user = USERS | (std::process::id() & 0xffff);
-        fs::set_permissions(&disk, Permissions::from_mode(0o600))?;
-        chown(&disk, Some(user), Some(user))?;
+        let uefi = uefi.map(|files| Ok::<_, io::Error>((files.code, files.new_variables(&directory)?))).transpose()?;
+        for file in std::iter::once(&disk).chain(uefi.as_ref().map(|(_, variables)| variables)) {
+            fs::set_permissions(file, Permissions::from_mode(0o600))?;
+            chown(file, Some(user), Some(user))?;
+        }
         chown(&directory, Some(user), Some(user))?;
-        Ok(Self { directory, disk, user })
+        Ok(Self { directory, disk, uefi, user })
     }
 }
 
@@ -104,8 +114,8 @@ struct Machine {
 
 impl Machine {
     /// `kvm` is the group of the device, if the processor is to run it.
-    fn start(ours: &Own, kvm: Option<u32>, bios: Option<&Path>, options: &BootOptions) -> io::Result<Self> {
-        let Own { directory, disk, user } = ours;
+    fn start(ours: &Own, kvm: Option<u32>, options: &BootOptions) -> io::Result<Self> {
+        let Own { directory, disk, uefi, user } = ours;
         let disk_bytes = allocated(disk)?;
         let user = user.to_string();
         let mut command = programs::command("setpriv".as_ref(), programs::Child::Tool)?;
@@ -134,8 +144,10 @@ impl Machine {
         command.args(["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]);
         command.args(["-device", "virtio-rng-pci"]);
         command.args(["-drive", &format!("file={DISK},format=raw,if=virtio,cache=unsafe")]);
-        if let Some(bios) = bios {
-            command.arg("-bios").arg(bios);
+        if let Some((code, variables)) = uefi {
+            command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={code}"), "-drive"]);
+            let name = variables.file_name().unwrap_or_default().display();
+            command.arg(format!("if=pflash,unit=1,format=raw,file={name}"));
         }
         let began = Instant::now();
         let mut child = command
@@ -184,6 +196,12 @@ impl Machine {
             }
             if has_ended {
                 return not_up("it powered itself off or restarted");
+            }
+            if console.is_in_firmware() {
+                return not_up(
+                    "its firmware found no system to start: there is no EFI/BOOT/BOOTX64.EFI in its EFI system partition, \
+                     or it cannot be started; boot entries in the firmware of an instance are not on its disk",
+                );
             }
             if console.panicked() {
                 return not_up("its kernel panicked");

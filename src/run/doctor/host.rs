@@ -8,7 +8,7 @@ use super::finding::{Add, Answer};
 use crate::config::Config;
 use crate::outside::RunCommand;
 use crate::outside::programs::is_installed;
-use crate::run::boot::EMULATOR;
+use crate::run::boot::{EMULATOR, UefiFiles};
 
 pub(super) fn privileges(add: &mut Add<'_>) {
     if rustix::process::geteuid().is_root() {
@@ -92,6 +92,14 @@ pub(super) fn programs(config: &Config, commands: &dyn RunCommand, add: &mut Add
             let what =
                 format!("{EMULATOR} is missing: rehearsals boot nothing; on Debian: apt-get install qemu-system-x86");
             (Answer::Doubtful, what)
+        };
+        add("programs", answer, what);
+        let (answer, what) = if UefiFiles::find().is_some() {
+            (Answer::Good, "the firmware of UEFI is there".to_owned())
+        } else {
+            let what = "the firmware of UEFI is missing: rehearsals do not boot systems that need it; on Debian: apt-get \
+                        install ovmf";
+            (Answer::Doubtful, what.to_owned())
         };
         add("programs", answer, what);
     }

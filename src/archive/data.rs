@@ -86,13 +86,13 @@ impl Unread {
 impl DataOutcome {
     /// Whether the archive's data differs from the file's.
     pub(super) fn is_damaged(&self) -> bool {
-        self.first_error.is_some() || self.ended_at.is_some() || self.runs_changed || self.is_cut
+        self.unread.places > 0 || self.ended_at.is_some() || self.runs_changed || self.is_cut
     }
 
     /// The problems with a file of `size` bytes, one line each.
     pub(super) fn complaints(&self, size: u64) -> Vec<String> {
         let mut complaints = Vec::new();
-        if let Some(error) = &self.first_error {
+        if let Some(error) = self.first_error.as_ref().filter(|_| self.unread.places > 0) {
             let rest = if self.is_given_up() { "; after so many failures the rest was not tried" } else { "" };
             let Unread { places, bytes, .. } = &self.unread;
             let places = if *places == 1 { "1 place".to_owned() } else { format!("{places} places") };
@@ -108,6 +108,13 @@ impl DataOutcome {
             complaints.push("its holes changed while it was read; it cannot be restored as it was".to_owned());
         }
         complaints
+    }
+
+    /// What is worth knowing about a file whose data were all read.
+    pub(super) fn warning(&self) -> Option<String> {
+        let error = self.first_error.as_ref().filter(|_| self.unread.places == 0)?;
+        let again = "a read failed, and its repetition did not: the data are whole, and the medium may be failing";
+        Some(format!("{again}: {error}"))
     }
 
     fn is_given_up(&self) -> bool {
@@ -344,6 +351,33 @@ mod tests {
             outcome.complaints(30_000),
             ["shrank from 30000 to 5000 bytes while it was read; the rest is zeros"]
         );
+    }
+
+    /// Content of ones, whose first read fails.
+    struct FailingOnce(std::cell::Cell<bool>);
+
+    impl FileContent for FailingOnce {
+        fn read_at(&self, _: u64, buf: &mut [u8]) -> io::Result<usize> {
+            if self.0.take() {
+                return Err(io::Error::other("unreadable"));
+            }
+            buf.fill(1);
+            Ok(buf.len())
+        }
+
+        fn next_data(&self, _: u64) -> io::Result<Option<ByteRange>> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_read_that_failed_once_is_a_warning() {
+        let mut outcome = DataOutcome::default();
+        let mut data = vec![0; 30_000];
+        read_or_zero(&FailingOnce(std::cell::Cell::new(true)), 0, &mut data, &mut outcome);
+        assert!(data.iter().all(|byte| *byte == 1));
+        assert!(!outcome.is_damaged() && outcome.complaints(30_000).is_empty());
+        assert!(outcome.warning().is_some_and(|what| what.ends_with("failing: unreadable")));
     }
 
     #[test]

@@ -326,6 +326,9 @@ impl<'a> TarWriter<'a> {
         for what in outcome.complaints(size) {
             self.tell(Severity::Error, path, what);
         }
+        if let Some(what) = outcome.warning() {
+            self.tell(Severity::Warning, path, what);
+        }
         let grew = facts.kind != IndexedKind::RawImage && content.is_longer_than(size);
         if grew {
             self.tell(Severity::Error, path, format!("grew while it was read; its first {size} bytes are archived"));

@@ -14,6 +14,8 @@ use crate::outside::{BlockRead, Cancel};
 const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks that are under way: one is read, one is written, and two wait in between.
 const CHUNKS: usize = 4;
+/// After an error the place is looked for in pieces of this size.
+const BLOCK_BYTES: usize = 4096;
 
 /// How a disk is copied.
 pub struct Copy<'a> {
@@ -48,7 +50,7 @@ pub enum CopyError {
     /// The source cannot be read.
     #[error("the source cannot be read at byte {offset}")]
     Read {
-        /// Where the read began.
+        /// The first block that cannot be read, or where the read began that failed once.
         offset: u64,
         /// The system's own error.
         source: io::Error,
@@ -57,7 +59,7 @@ pub enum CopyError {
     #[error("the data ranges of the source cannot be determined")]
     Runs(#[source] io::Error),
     /// The image cannot be written.
-    #[error("the image cannot be written")]
+    #[error("the target cannot be written")]
     Write(#[source] io::Error),
     /// No thread can be started.
     #[error("no thread can be started")]
@@ -144,10 +146,7 @@ impl Reader<'_> {
             while let Some(run) = next.filter(|run| run.start < window_end) {
                 let end = (run.start + run.len).min(window_end);
                 buffer[place(at, start)..place(run.start, start)].fill(0);
-                self.copy
-                    .blocks
-                    .read_at(run.start, &mut buffer[place(run.start, start)..place(end, start)])
-                    .map_err(|source| CopyError::Read { offset: run.start, source })?;
+                read_at(self.copy.blocks, run.start, &mut buffer[place(run.start, start)..place(end, start)])?;
                 read += end - run.start;
                 at = end;
                 next = if end < run.start + run.len {
@@ -173,6 +172,21 @@ impl Reader<'_> {
         }
         Ok((self.read_bytes, self.copy.digest.then(|| self.digest.finish())))
     }
+}
+
+/// Reads, or says which block cannot be read.
+fn read_at(blocks: &dyn BlockRead, offset: u64, buf: &mut [u8]) -> Result<(), CopyError> {
+    let Err(source) = blocks.read_at(offset, buf) else { return Ok(()) };
+    let mut at = offset;
+    while at < offset + buf.len() as u64 {
+        // Blocks of the medium begin at multiples of their size.
+        let to_border = BLOCK_BYTES - place(at, at / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
+        let block = &mut buf[place(at, offset)..];
+        let len = to_border.min(block.len());
+        blocks.read_at(at, &mut block[..len]).map_err(|source| CopyError::Read { offset: at, source })?;
+        at += len as u64;
+    }
+    Err(CopyError::Read { offset, source })
 }
 
 /// Where a byte of the disk is in a buffer that begins at `start`: less than a chunk after it.

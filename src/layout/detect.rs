@@ -24,7 +24,7 @@ use crate::units::ByteRange;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
-    /// The first sector, where every table starts, cannot be read.
+    /// Neither the first sector, where every table starts, nor others can be read.
     #[error("the first sector cannot be read")]
     Io(#[source] io::Error),
 }
@@ -32,7 +32,7 @@ pub enum LayoutError {
 /// Detects the layout of `blocks`. `source_path` is only copied into the layout. `sector_size_hint` is the device's
 /// logical sector size. Both 512 and 4096 are tried, the hinted one first.
 ///
-/// The only error is an unreadable first sector. All other findings are in the layout's problems, and regions that
+/// The only error is a source that cannot be read at all: neither its first sector, nor others. All other findings are in the layout's problems, and regions that
 /// were not understood have the handling `raw_image`.
 pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Option<u32>) -> Result<Layout, LayoutError> {
     detect_within(blocks, source_path, sector_size_hint, SCAN_BYTES).map(|(layout, _)| layout)
@@ -48,11 +48,18 @@ pub fn detect_within(
 ) -> Result<(Layout, Vec<String>), LayoutError> {
     let sector_sizes = if sector_size_hint == Some(4096) { [4096, 512] } else { [512, 4096] };
     let mut first_sector = vec![0; BOOT_RECORD_BYTES.min(usize::try_from(blocks.len_bytes()).unwrap_or(usize::MAX))];
-    blocks.read_at(0, &mut first_sector).map_err(LayoutError::Io)?;
+    let mut problems = Problems::default();
+    if let Err(error) = blocks.read_at(0, &mut first_sector) {
+        if !is_readable_elsewhere(blocks) {
+            return Err(LayoutError::Io(error));
+        }
+        first_sector.fill(0);
+        let what = format!("its first sector cannot be read, and a partition table in it is not seen: {error}");
+        problems.push(Problem::new(Severity::Error, "disk", what));
+    }
     let texts: Rc<Texts> = Rc::default();
     let mut budget = Budget::new();
     let whole = probe_all(&Window::within(blocks, None, &texts));
-    let mut problems = Problems::default();
     let mut scanner = Scanner::with_budget(scan_bytes);
     let chosen =
         Choice { blocks, sector_sizes, whole: &whole, texts: &texts, problems: &mut problems }.table(&first_sector);
@@ -124,6 +131,13 @@ pub fn detect_within(
     Ok((layout, not_looked_at))
 }
 
+/// Whether one bad sector is the reason that the first one cannot be read, or the whole source.
+fn is_readable_elsewhere(blocks: &dyn BlockRead) -> bool {
+    let (len, mut block) = (blocks.len_bytes(), [0; 4096]);
+    let places = [1 << 20, len / 8192 * 4096, len.saturating_sub(4096)];
+    places.into_iter().any(|at| at > 0 && blocks.read_at(at, &mut block).is_ok())
+}
+
 /// A sound signature on the whole source although there is a table. Its magic is neither in a partition nor in the
 /// table.
 fn whole_source_signature<'a>(
@@ -193,6 +207,15 @@ mod tests {
         assert_eq!(errors[0].location, "p2");
     }
 
+    #[test]
+    fn a_bad_first_sector_leaves_the_rest() {
+        let layout = detect(&Disk::new(0..512), "disk", None).expect("the rest can be read");
+        assert_eq!((layout.table.kind, layout.regions.len()), (TableKind::None, 1));
+        assert_eq!((layout.regions[0].handling, layout.regions[0].size_bytes), (Handling::RawImage, 4 << 20));
+        assert_eq!((layout.problems[0].severity, layout.problems[0].location.as_str()), (Severity::Error, "disk"));
+        assert!(layout.problems[0].what.starts_with("its first sector cannot be read"), "{:?}", layout.problems);
+    }
+
     /// A filesystem of 64 KiB, an XFS of version 4, at the start of a longer disk.
     fn filesystem_on(len: usize) -> Vec<u8> {
         let mut disk = vec![0; len];
@@ -247,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn only_a_table_that_cannot_be_read_is_an_error() {
-        let LayoutError::Io(error) = detect(&Disk::new(0..512), "disk", None).expect_err("no table");
+    fn only_a_source_that_cannot_be_read_is_an_error() {
+        let LayoutError::Io(error) = detect(&Disk::new(0..4 << 20), "disk", None).expect_err("nothing");
         assert_eq!(error.to_string(), "medium error");
     }
 }

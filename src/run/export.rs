@@ -187,6 +187,7 @@ fn copy(
     input.check_health()?;
     let copied = copied.map_err(|error| match error {
         MakeError::Copy(CopyError::Stopped) => ExportError::Stopped,
+        MakeError::Copy(error @ CopyError::Read { .. }) if input.is_source() => ExportError::Source(error),
         error => ExportError::Make(error),
     })?;
     Ok((copied, kept_bytes.load(Ordering::Relaxed)))

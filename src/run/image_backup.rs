@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::archive::image::blocks::{ImageBlocks, ImageOpenError};
+use crate::events::Severity;
 use crate::layout::RegionBlocks;
 use crate::manifest::Manifest;
 use crate::outside::digest::sha256_of;
@@ -84,6 +85,20 @@ impl OpenImage {
         let blocks = ImageBlocks::open(archive, index)?;
         same("the volume in the archive", blocks.len_bytes(), manifest.sizes.tar_bytes)?;
         Ok(Self { manifest, blocks: Arc::new(blocks) })
+    }
+
+    /// Why not all of the volume is in it; `None` for a whole backup.
+    pub(in crate::run) fn why_partial(&self) -> Option<String> {
+        if self.manifest.is_whole() {
+            return None;
+        }
+        let errors = self.manifest.problem_counts.errors;
+        let count = if errors == 1 { "1 problem".to_owned() } else { format!("{errors} problems") };
+        let first = self.manifest.problems.iter().find(|problem| problem.severity == Severity::Error);
+        let first = first.map_or_else(String::new, |problem| {
+            format!(", the first of which is: {}: {}", shown::text(&problem.location), shown::text(&problem.what))
+        });
+        Some(format!("the backup is partial: {count}{first}"))
     }
 
     /// The bytes of one region, or of all of the volume.

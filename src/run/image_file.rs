@@ -46,7 +46,7 @@ pub enum ImageFileError {
         source: Qcow2Error,
     },
     /// It changed while it was read.
-    #[error("{0}: it was written to, or replaced, while it was read")]
+    #[error("{0}: it was written to, or replaced, while it was read; repeat it when nothing writes to it")]
     Changed(String),
 }
 

@@ -1,5 +1,7 @@
 //! The verb `import`: the disk in an image file goes onto a device, or into a raw image.
 
+mod failure;
+mod held;
 mod writer;
 
 use std::io;
@@ -9,6 +11,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use self::failure::Unfinished;
+use self::held::Completed;
 use self::writer::TargetWriter;
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::image::copy::{Copy, CopyError};
@@ -65,14 +69,14 @@ pub enum ImportError {
         /// The length of the disk.
         disk_bytes: u64,
     },
-    /// It was begun and not finished.
-    #[error("{0}: the import was not finished, and the target is unusable (an image file was not created): repeat it")]
+    /// It was begun and not finished: the target, with what became of it and what to do next.
+    #[error("{0}")]
     Unfinished(String, #[source] CopyError),
-    /// The target cannot be synced or read back.
-    #[error("{0}: it cannot be read back")]
+    /// The target cannot be read back: the same.
+    #[error("{0}; it cannot be read back")]
     ReadBack(String, #[source] io::Error),
-    /// It does not hold what was written.
-    #[error("{0}: it was read back, and does not hold what is in the image")]
+    /// It does not hold what was written: the same.
+    #[error("{0}; it was read back, and does not hold what was written")]
     Different(String),
 }
 
@@ -251,38 +255,49 @@ pub(in crate::run) fn write_disk(
     }
     let step = |step: &str| observer.on_event(&Event::Step { step: step.to_owned() });
     let open = target.open(data_bytes)?;
+    let is_device = open.device().is_some();
+    let unfinished = Unfinished { target: &name, is_device, is_cleared: false, form: &image.form };
+    observer.on_event(&Event::ExpectedBytes { bytes: data_bytes.saturating_add(target_bytes) });
+    let used = [ByteRange::new(0, image.blocks.len_bytes())];
+    let runs = DataRuns::new(&*image.blocks, &used);
+    let (digest, cancel) = (true, &options.cancel);
+    let mut writer = TargetWriter::new(&open.file, open.is_new, used[0].len, target_bytes, cancel);
+    writer.begin().map_err(CopyError::Write).map_err(|error| unfinished.because(error))?;
+    let unfinished = Unfinished { is_cleared: true, ..unfinished };
+    let failed = |error| unfinished.because(if cancel.is_cancelled() { CopyError::Stopped } else { error });
     if let Some(device) = open.device() {
         step("discarding what is on it");
         // Where it cannot, as on a disk, what is not zero is overwritten.
         let _ = commands.run_on(&open.file, "blkdiscard", &["-f".into(), device.as_os_str().to_owned()]);
     }
-    let unfinished = |error| ImportError::Unfinished(name.clone(), error);
-    observer.on_event(&Event::ExpectedBytes { bytes: data_bytes.saturating_add(target_bytes) });
     step("writing");
-    let used = [ByteRange::new(0, image.blocks.len_bytes())];
-    let runs = DataRuns::new(&*image.blocks, &used);
-    let (digest, cancel) = (true, &options.cancel);
-    let mut writer = TargetWriter::new(&open.file, open.is_new, image.blocks.len_bytes(), target_bytes, cancel);
-    writer.begin().map_err(CopyError::Write).map_err(unfinished)?;
     let copy = Copy { blocks: &*image.blocks, runs, chunk_bytes: 0, digest, observer, cancel };
-    let copied = copy.run(&mut writer).map_err(unfinished)?;
+    let copied = copy.run(&mut writer).map_err(failed)?;
     if let Some(file) = &image.file {
         file.check_unchanged()?;
     }
-    open.file.sync_all().and_then(|()| writer.end()).map_err(CopyError::Write).map_err(unfinished)?;
-    let read_back = |error| ImportError::ReadBack(name.clone(), error);
-    open.file.sync_all().map_err(read_back)?;
+    open.file.sync_all().map_err(CopyError::Write).map_err(failed)?;
     step("reading it back");
+    let on_target = FileBlocks::new(open.file.try_clone().map_err(unfinished.read_back())?, target_bytes);
+    let held = writer.into_held();
     let_go_of_pages(&open.file, 0, None);
-    let file = open.file.try_clone().map_err(read_back)?;
-    let blocks: Arc<dyn BlockRead> = Arc::new(FileBlocks::new(file, target_bytes));
-    let found = content_digest(&blocks, observer, cancel).map_err(read_back)?;
-    drop(blocks);
-    let content_digest = match found {
-        None => return Err(unfinished(CopyError::Stopped)),
+    let completed = Completed { target: &on_target, held: &held };
+    let content_digest = match content_digest(&completed, observer, cancel).map_err(unfinished.read_back())? {
+        None => return Err(unfinished.because(CopyError::Stopped)),
         Some(found) if Some(found) == copied.digest => hex(&found),
-        Some(_) => return Err(ImportError::Different(name)),
+        Some(_) => return Err(unfinished.different()),
     };
+    let wrote = held.write(&open.file, open.is_new);
+    let_go_of_pages(&open.file, 0, None);
+    let is_there = if wrote.is_ok() { held.are_on(&on_target) } else { Ok(false) };
+    if !matches!(is_there, Ok(true)) {
+        // Whatever of it reached the target.
+        let again = TargetWriter::new(&open.file, open.is_new, used[0].len, target_bytes, &Cancel::default()).begin();
+        let unfinished = Unfinished { is_cleared: again.is_ok(), ..unfinished };
+        wrote.map_err(CopyError::Write).map_err(|error| unfinished.because(error))?;
+        is_there.map_err(unfinished.read_back())?;
+        return Err(unfinished.different());
+    }
     open.finish(replaces)?;
     Ok(Imported {
         image: image.name,

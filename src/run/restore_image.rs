@@ -59,10 +59,7 @@ pub fn prepare(
     let known_bad = locate::files_are_bad(files, manifest)
         .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()));
     let mut remarks: Vec<String> = known_bad.iter().cloned().collect();
-    if !manifest.is_whole() {
-        let errors = manifest.problem_counts.errors;
-        remarks.push(format!("the backup is partial: {errors} problems, such as bytes that could not be read"));
-    }
+    remarks.extend(open.why_partial());
     let name = match &options.region {
         Some(region) => format!("{} of {}", crate::shown::text(region), files.stem()),
         None => files.stem().to_owned(),

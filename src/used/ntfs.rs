@@ -2,6 +2,7 @@
 //! use has what its log allocates and what the table maps besides. docs/decisions/0046 says why that is enough.
 
 mod boot;
+mod hibernation;
 mod log;
 mod record;
 mod table;
@@ -47,22 +48,24 @@ pub(super) fn map(blocks: &Arc<dyn BlockRead>, cancel: &Cancel) -> Result<UsedMa
     if !was_in_use {
         table.check_mirror(MIRROR_RECORD)?;
         let map = runs.finish();
-        table.for_each_run(cancel, |record, first, count| {
+        let hibernation_file = table.for_each_run(cancel, |record, first, count| {
             if map.covers(boot.clusters.range(first, count)) {
                 Ok(())
             } else {
                 Err(Whole::in_doubt(format!("cluster {first} of file record {record} is free in $Bitmap")))
             }
         })?;
+        hibernation_file.map_or(Ok(()), |number| hibernation::check(&table, blocks, &boot, number))?;
         return Ok(map);
     }
     for (first, count) in allocations.unwrap_or_default() {
         runs.add(boot.clusters.range(first, count));
     }
-    table.for_each_run(cancel, |_, first, count| {
+    let hibernation_file = table.for_each_run(cancel, |_, first, count| {
         runs.add(boot.clusters.range(first, count));
         Ok(())
     })?;
+    hibernation_file.map_or(Ok(()), |number| hibernation::check(&table, blocks, &boot, number))?;
     Ok(runs.finish())
 }
 

@@ -18,7 +18,15 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::of(tempfile::tempdir().unwrap())
+    }
+
+    /// One in memory, where syncing costs nothing.
+    pub(crate) fn in_memory() -> Self {
+        Self::of(tempfile::tempdir_in("/dev/shm").unwrap())
+    }
+
+    fn of(directory: tempfile::TempDir) -> Self {
         for name in ["to", "tmp"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }

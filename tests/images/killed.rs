@@ -165,10 +165,10 @@ fn a_restore_to_a_device_that_is_killed_makes_no_disk() {
 }
 
 /// A loop device on a file.
-struct Loop(String);
+pub(crate) struct Loop(pub(crate) String);
 
 impl Loop {
-    fn new(backing: &Path) -> Self {
+    pub(crate) fn new(backing: &Path) -> Self {
         Self(sh(&format!("losetup -f --show {}", backing.display())).trim().to_owned())
     }
 }

@@ -6,6 +6,7 @@
 mod backup;
 mod copied;
 mod disks;
+mod failing;
 mod guests;
 mod hostile;
 mod inode_tables;

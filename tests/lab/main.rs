@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod backup;
+mod bad_sectors;
 mod groups;
 mod host;
 mod image;

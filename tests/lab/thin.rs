@@ -172,6 +172,48 @@ fn unchanged_members_are_not_read_and_unproven_ones_are() {
     write(0, 12 * MIB);
     let parent = last.archive.to_str().unwrap();
     Night::ending(3, None, &["--parent", parent]).compared().assert_read("merged or made anew");
+
+    encrypted_nights_carry_what_the_pool_proves();
+}
+
+/// The host has no private key, and copies what is proven to be unchanged as it is encrypted.
+fn encrypted_nights_carry_what_the_pool_proves() {
+    let of = |name: &str| format!("{SCRATCH}/{name}");
+    let (config, key) = (of("config"), of("key"));
+    // Programs in Go do not start with the library that the lab loads first.
+    sh(&format!(
+        "unset LD_PRELOAD; umask 077; age-keygen -o {key} 2>/dev/null; ssh-keygen -q -t ed25519 -N '' -C volbak -f {signing}
+         printf 'backup_destination = \"{to}\"\nrequire_mount = false\n[encryption]\nrecipients = [\"%s\"]\n\
+         signing_key = \"{signing}\"\nindex_cache = \"{cache}\"\nallow_one_recipient = true\n' $(age-keygen -y {key}) >{config}",
+        signing = of("signing"),
+        cache = of("cache"),
+        to = dest().display()
+    ));
+    let disk = of("decrypted");
+    let night = || {
+        let before = encrypted_images();
+        let verb = ["snapshot", "vol-1", "--image", "--config", &config, "--level", "1"];
+        let said = run_expecting(0, &verb);
+        let archive = encrypted_images().into_iter().find(|archive| !before.contains(archive)).unwrap();
+        let signer = format!("{}.pub", of("signing"));
+        let keys = ["--identity", &key, "--signer", &signer];
+        let image = ["-q", "restore", archive.to_str().unwrap(), "--to-image", &disk, "--yes-erase=decrypted"];
+        run_expecting(0, &[&image[..], &keys].concat());
+        sh(&format!("cmp {disk} /dev/{GROUP}/vol-1"));
+        run_expecting(0, &["verify", archive.to_str().unwrap(), "--signer", &signer]);
+        (manifest(&archive)["carried"]["members"].as_u64(), said)
+    };
+    let (carried, said) = night();
+    assert!(carried.is_none() && !said.contains("were not read"), "{said}");
+    write(2 * MIB + 4096, 4096);
+    write(7 * MIB, 65_536);
+    let (carried, said) = night();
+    assert!(carried == Some(10) && said.contains("10 MiB of 16 MiB used are unchanged"), "{said}");
+    assert_eq!((held().as_str(), volumes_of_volbak().as_str()), ("-", ""));
+}
+
+fn encrypted_images() -> Vec<PathBuf> {
+    files_below(&dest()).into_iter().filter(|file| file.to_str().unwrap().ends_with(".img.gz.age")).collect()
 }
 
 /// An ext4 in use: which blocks are used changes apart from what is in them.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use volbak::outside::BlockRead;
 use volbak::units::ByteRange;
 
+use crate::others::first_cluster_of_ntfs;
 use crate::support::{Patched, Work, blocks, map_with, noise, region, run, text, tree};
 
 /// Cases for each small image: with those of XFS, whose log alone has 64 MiB, these make 2,000.
@@ -102,14 +103,8 @@ fn ntfs() {
         let bytes = std::fs::read(&image).unwrap();
         let table = u64::from_le_bytes(bytes[48..56].try_into().unwrap()) * cluster.parse::<u64>().unwrap();
         // Its bitmap is where most of it is: it is found by record 6's runs, which the records' area has, too.
-        let bitmap = run("ntfsinfo", &["-f", "-v", "-i", "6", text(&image)]);
-        let lcn = bitmap.split("Dumping attribute $DATA").nth(1).and_then(|rest| rest.split("LCN: ").nth(1));
-        let lcn = lcn.map(|rest| rest.split_whitespace().next().unwrap().trim_start_matches("0x").to_owned());
-        let mut areas = vec![(0, 96), (table, 70 * 1024), (table, 8192), (table + 6 * 1024, 1024)];
-        if let Some(lcn) = lcn {
-            let at = u64::from_str_radix(&lcn, 16).unwrap() * cluster.parse::<u64>().unwrap();
-            areas.extend([(at, 512), (at, 512)]);
-        }
+        let at = first_cluster_of_ntfs(&image, "6") * cluster.parse::<u64>().unwrap();
+        let areas = [(0, 96), (table, 70 * 1024), (table, 8192), (table + 6 * 1024, 1024), (at, 512), (at, 512)];
         mutate(name, &image, &areas, CASES);
     }
 }

@@ -99,6 +99,157 @@ fn ntfs_that_is_marked_dirty_has_all_that_its_files_map() {
     assert_whole(&map_of(&dirty_image), Severity::Warning, "is free in $Bitmap");
 }
 
+/// The first cluster of the data of a file record, which does not lie in the record.
+pub(crate) fn first_cluster_of_ntfs(image: &Path, record: &str) -> u64 {
+    let said = run("ntfsinfo", &["-f", "-v", "-i", record, text(image)]);
+    let data = said.split("Dumping attribute $DATA").nth(1).unwrap();
+    // A line with the names of the columns, and one a run: VCN, LCN, length.
+    let run = data.split("Runlist:").nth(1).unwrap().lines().nth(1).unwrap();
+    let cluster = run.split_whitespace().nth(1).unwrap().trim_start_matches("0x");
+    u64::from_str_radix(cluster, 16).unwrap()
+}
+
+/// Windows that is hibernated has in its memory what the volume lacks, and goes on with it.
+#[test]
+fn ntfs_on_which_windows_is_hibernated_is_whole() {
+    let work = Work::new();
+    for (content, name, is_whole) in [
+        (&b"hibr"[..], "/hiberfil.sys", true),
+        (b"HIBR", "/HIBERFIL.SYS", true),
+        (b"hibr", "/below/hiberfil.sys", false),
+        (b"hibr", "/hiberfil.sys2", false),
+        // What Windows makes of it when it has started.
+        (b"wake", "/hiberfil.sys", false),
+        (b"\0\0\0\0", "/hiberfil.sys", false),
+    ] {
+        let image = work.stale_image("ntfs", 24 << 20);
+        run("mkfs.ntfs", &["-F", "-Q", "-q", text(&image)]);
+        let file = work.path("file");
+        fs::write(&file, [content, &noise(1, 1 << 20)].concat()).unwrap();
+        mounted(&["ntfs-3g", text(&image)], &work, |at| fs::create_dir(at.join("below")).unwrap());
+        run("ntfscp", &["-q", "-f", text(&image), text(&file), name]);
+        for is_dirty in [false, true] {
+            if is_dirty {
+                let mut bytes = fs::read(&image).unwrap();
+                set_ntfs_dirty(&mut bytes);
+                fs::write(&image, bytes).unwrap();
+            }
+            if is_whole {
+                assert_whole(&map_of(&image), Severity::Notice, "Windows is hibernated");
+            } else {
+                not_whole(map_of(&image));
+            }
+        }
+    }
+}
+
+/// The copy of the boot sector at the end is another volume's, or is missing.
+#[test]
+fn ntfs_whose_boot_sectors_contradict_each_other_is_whole() {
+    let work = Work::new();
+    let image = work.stale_image("ntfs", 24 << 20);
+    run("mkfs.ntfs", &["-F", "-Q", "-q", text(&image)]);
+    let clean = not_whole(map_of(&image));
+    let bytes = fs::read(&image).unwrap();
+    let copy = bytes.len() - 512;
+    assert!(bytes[copy..] == bytes[..512]);
+    // Sectors in a cluster, the volume's length, where the table and its mirror are, the size of a record.
+    for at in [13, 40, 48, 56, 64] {
+        let mut other = bytes.clone();
+        other[copy + at] ^= 0x10;
+        fs::write(&image, other).unwrap();
+        assert_whole(&map_of(&image), Severity::Warning, "boot sectors contradict");
+    }
+    let mut without = bytes;
+    without[copy..].fill(0);
+    fs::write(&image, without).unwrap();
+    assert_eq!(not_whole(map_of(&image)).used_bytes(), clean.used_bytes());
+}
+
+/// A log that Windows has not emptied: what it allocates is used, whatever `$Bitmap` says.
+#[test]
+fn ntfs_whose_log_is_not_empty_has_what_the_log_allocates() {
+    let work = Work::new();
+    let image = work.stale_image("ntfs", 24 << 20);
+    run("mkfs.ntfs", &["-F", "-Q", "-q", text(&image)]);
+    let clean = not_whole(map_of(&image));
+    let bytes = fs::read(&image).unwrap();
+    let log = usize::try_from(first_cluster_of_ntfs(&image, "2") * 4096).unwrap();
+    assert!(bytes[log..log + (64 << 10)].iter().all(|byte| *byte == 0xFF));
+    let free = (0..bytes.len() as u64 / 4096)
+        .rev()
+        .find(|cluster| !clean.covers(volbak::units::ByteRange::new(cluster * 4096, 4096)))
+        .unwrap();
+    let range = volbak::units::ByteRange::new(free * 4096, 4096);
+    let with_log = |flags: u16, cut: bool| {
+        let mut bytes = bytes.clone();
+        for at in [0, 4096] {
+            let page = &mut bytes[log + at..log + at + 4096];
+            page.fill(0);
+            put(page, 0, b"RSTR");
+            put(page, 0x10, &4096_u32.to_le_bytes());
+            put(page, 0x14, &4096_u32.to_le_bytes());
+            put(page, 0x18, &0x30_u16.to_le_bytes());
+            // current_lsn, client_in_use_list, flags, client_array_offset, log_page_data_offset.
+            put(page, 0x30, &100_u64.to_le_bytes());
+            put(page, 0x3C, &0_u16.to_le_bytes());
+            put(page, 0x3E, &flags.to_le_bytes());
+            put(page, 0x46, &0x40_u16.to_le_bytes());
+            put(page, 0x56, &0x40_u16.to_le_bytes());
+            put(page, 0x70, &50_u64.to_le_bytes());
+            put(page, 0x78, &50_u64.to_le_bytes());
+            protect(page);
+        }
+        let page = &mut bytes[log + 8192..log + 12_288];
+        page.fill(0);
+        put(page, 0, b"RCRD");
+        // SetBitsInNonresidentBitMap of one bit.
+        let at = if cut { 4096 - 0x30 - 8 } else { 0x40 };
+        put(page, at, &60_u64.to_le_bytes());
+        put(page, at + 0x18, &0x30_u32.to_le_bytes());
+        put(page, at + 0x20, &1_u32.to_le_bytes());
+        put(page, at + 0x30, &[0x15, 0, 0x16, 0]);
+        if !cut {
+            put(page, at + 0x34, &[0x28, 0, 8, 0, 0x28, 0, 8, 0]);
+            put(page, at + 0x58, &u32::try_from(free).unwrap().to_le_bytes());
+            put(page, at + 0x5C, &1_u32.to_le_bytes());
+        }
+        protect(page);
+        fs::write(&image, bytes).unwrap();
+        map_of(&image)
+    };
+    let map = not_whole(with_log(0, false));
+    assert!(map.covers(range) && map.used_bytes() == clean.used_bytes() + 4096);
+    // A log that says that it is clean.
+    assert!(!not_whole(with_log(2, false)).covers(range));
+    assert_whole(&with_log(0, true), Severity::Warning, "cut off");
+    // Restart pages that were not written wholly.
+    let mut bytes = fs::read(&image).unwrap();
+    for at in [510, 4096 + 510] {
+        bytes[log + at] ^= 1;
+    }
+    fs::write(&image, bytes).unwrap();
+    assert_whole(&map_of(&image), Severity::Warning, "$LogFile is damaged");
+}
+
+fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
+    page[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// The update sequence of a page: its number at the end of each sector, and what was there beside its header.
+fn protect(page: &mut [u8]) {
+    let array = if page.starts_with(b"RSTR") { 0x1E_usize } else { 0x28 };
+    put(page, 4, &u16::try_from(array).unwrap().to_le_bytes());
+    put(page, 6, &9_u16.to_le_bytes());
+    put(page, array, &[7, 0]);
+    for sector in 1..=8 {
+        let end = sector * 512 - 2;
+        let was = [page[end], page[end + 1]];
+        put(page, array + 2 * sector, &was);
+        put(page, end, &[7, 0]);
+    }
+}
+
 /// Finds the record of `$Volume` and sets its dirty flag.
 fn set_ntfs_dirty(image: &mut [u8]) {
     let table = u64::from_le_bytes(image[48..56].try_into().unwrap()) * 4096;

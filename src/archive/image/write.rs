@@ -60,6 +60,8 @@ pub struct WrittenImage {
     pub carried: Option<CarryCounts>,
     /// What could not be read, one line each; it is zeros in the archive.
     pub complaints: Vec<String>,
+    /// What was read only at the second attempt.
+    pub warning: Option<String>,
 }
 
 /// Writes the archive and its index.
@@ -115,6 +117,7 @@ pub fn write_image(
         mapping_lost: writer.mapping_lost.take(),
         carried: had_parent.then_some(written.carried),
         complaints: writer.outcome.complaints(of.blocks.len_bytes()),
+        warning: writer.outcome.warning(),
     })
 }
 

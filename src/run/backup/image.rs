@@ -111,6 +111,9 @@ fn archive(
     for what in &written.complaints {
         backup.tell(Severity::Error, what.clone());
     }
+    if let Some(what) = &written.warning {
+        backup.tell(Severity::Warning, what.clone());
+    }
     if let Some(mismatches) = written.carried.map(|counts| counts.mismatches).filter(|count| *count > 0) {
         let what = format!(
             "{mismatches} members of the previous backup are damaged and were not copied: `volbak verify` says which"

@@ -22,8 +22,11 @@ pub enum ExportError {
     #[error(transparent)]
     ImageFile(#[from] ImageFileError),
     /// The source cannot be read.
-    #[error(transparent)]
-    Source(CopyError),
+    #[error(
+        "no image was made, since not all of it can be read; `volbak snapshot --image` keeps what can be read and lists what \
+         cannot, and `volbak export` of that backup makes an image"
+    )]
+    Source(#[source] CopyError),
     /// What comes before the snapshot failed.
     #[error("a hook before the snapshot failed")]
     Before(#[source] AroundError),
@@ -94,6 +97,7 @@ impl ExportError {
             self,
             Self::Stopped
                 | Self::Io { .. }
+                | Self::Source(CopyError::Read { .. })
                 | Self::Make(MakeError::Copy(CopyError::Read { .. } | CopyError::Write(_) | CopyError::Stopped))
         )
     }

@@ -55,10 +55,7 @@ impl Input {
             }
             ExportFrom::Backup { files, .. } if files.kind().is_image() => {
                 let open = OpenImage::open(&files, &world.cancel)?;
-                if !open.manifest.is_whole() {
-                    let errors = open.manifest.problem_counts.errors;
-                    let what =
-                        format!("the backup is partial: {errors} problems, such as bytes that could not be read");
+                if let Some(what) = open.why_partial() {
                     tell(&**observer, Severity::Warning, files.stem().to_owned(), what);
                 }
                 Ok(Self::Image(open))
@@ -89,6 +86,11 @@ impl Input {
     /// Whether only its used blocks are no holes.
     pub(super) fn has_used_blocks_only(&self) -> bool {
         matches!(self, Self::Image(_))
+    }
+
+    /// Whether it can be backed up as it is.
+    pub(super) fn is_source(&self) -> bool {
+        matches!(self, Self::Frozen(_))
     }
 
     /// Makes sure that what was read did not change meanwhile.

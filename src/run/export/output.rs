@@ -178,7 +178,7 @@ impl Writing {
                 Arc::new(open.map_err(|error| again()(std::io::Error::other(error)))?)
             }
         };
-        match content_digest(&blocks, observer, cancel).map_err(again())? {
+        match content_digest(&*blocks, observer, cancel).map_err(again())? {
             None => Err(ExportError::Stopped),
             Some(found) if found == *digest => Ok(()),
             Some(_) => Err(ExportError::Different(name.clone())),
@@ -207,7 +207,7 @@ impl Writing {
 
 /// The digest of what a disk holds; `None` when it was cancelled.
 pub(in crate::run) fn content_digest(
-    blocks: &Arc<dyn BlockRead>,
+    blocks: &dyn BlockRead,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> std::io::Result<Option<[u8; 32]>> {
@@ -216,7 +216,7 @@ pub(in crate::run) fn content_digest(
     let mut digest = DiskDigest::default();
     let mut buffer = Vec::new();
     let mut next = 0;
-    for run in DataRuns::new(&**blocks, &used) {
+    for run in DataRuns::new(blocks, &used) {
         let run = run?;
         let granule = DiskDigest::GRANULE_BYTES as u64;
         let mut at = next.max(run.start / granule * granule);

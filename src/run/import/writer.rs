@@ -4,18 +4,19 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::held::HeldBack;
 use crate::image::ImageWriter;
 use crate::outside::Cancel;
 use crate::outside::zeros::is_zero;
-use crate::run::rebuild::put_bytes::zero;
+use crate::run::rebuild::put_bytes::{HELD_BACK_BYTES, zero};
 use crate::units::ByteRange;
 
-/// What begins a disk is written last.
-const HELD_BACK_BYTES: usize = 4096;
+/// Chunks begin and end at multiples of it: a page.
+const GRANULE_BYTES: usize = 4096;
 /// What is looked at in one piece to see whether it is zeros already.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// Writes data, and makes all between them zeros.
+/// Writes data, and makes all between them zeros. Both ends of the disk are held back.
 pub(super) struct TargetWriter<'a> {
     file: &'a File,
     /// A new file, which has no other bytes than zeros.
@@ -23,24 +24,31 @@ pub(super) struct TargetWriter<'a> {
     disk_bytes: u64,
     target_bytes: u64,
     cancel: &'a Cancel,
-    first: Vec<u8>,
+    held: HeldBack,
     at: u64,
 }
 
 impl<'a> TargetWriter<'a> {
     pub(super) fn new(file: &'a File, is_new: bool, disk_bytes: u64, target_bytes: u64, cancel: &'a Cancel) -> Self {
-        Self { file, is_new, disk_bytes, target_bytes, cancel, first: Vec::new(), at: 0 }
+        let held = HeldBack::of_disk(disk_bytes);
+        Self { file, is_new, disk_bytes, target_bytes, cancel, held, at: 0 }
     }
 
-    /// From now on there is no disk on the target.
-    pub(super) fn begin(&mut self) -> io::Result<()> {
-        let len = self.target_bytes.min(HELD_BACK_BYTES as u64);
-        zero(self.file, ByteRange::new(0, len), self.cancel)
+    /// From now on there is no disk on the target, also after a power failure.
+    pub(super) fn begin(&self) -> io::Result<()> {
+        if self.is_new {
+            return Ok(());
+        }
+        let len = self.target_bytes.min(HELD_BACK_BYTES);
+        for start in [0, self.target_bytes - len] {
+            zero(self.file, ByteRange::new(start, len), self.cancel).map_err(at_byte(start))?;
+        }
+        self.file.sync_all()
     }
 
-    /// Writes the first bytes, when all others are on the target.
-    pub(super) fn end(&self) -> io::Result<()> {
-        self.file.write_all_at(&self.first, 0)
+    /// What is not on the target when all else is.
+    pub(super) fn into_held(self) -> HeldBack {
+        self.held
     }
 
     /// Makes all up to `end` zeros. What is already is not written to, so that a thin volume stays small.
@@ -53,9 +61,10 @@ impl<'a> TargetWriter<'a> {
             let len = (end - self.at).min(PIECE_BYTES);
             // At most PIECE_BYTES.
             buffer.resize(usize::try_from(len).unwrap_or(0), 0);
-            self.file.read_exact_at(&mut buffer, self.at)?;
-            if !is_zero(&buffer) {
-                zero(self.file, ByteRange::new(self.at, len), self.cancel)?;
+            // A sector that cannot be read may be mended by writing to it. All is read back at the end.
+            let is_zeros = self.file.read_exact_at(&mut buffer, self.at).is_ok() && is_zero(&buffer);
+            if !is_zeros {
+                zero(self.file, ByteRange::new(self.at, len), self.cancel).map_err(at_byte(self.at))?;
             }
             self.at += len;
         }
@@ -66,27 +75,21 @@ impl<'a> TargetWriter<'a> {
 
 impl ImageWriter for TargetWriter<'_> {
     fn granule_bytes(&self) -> usize {
-        HELD_BACK_BYTES
+        GRANULE_BYTES
     }
 
     fn write_chunk(&mut self, start: u64, bytes: &[u8]) -> io::Result<()> {
         let left = usize::try_from(self.disk_bytes.saturating_sub(start)).unwrap_or(usize::MAX);
-        let mut bytes = &bytes[..bytes.len().min(left)];
-        let mut start = start;
+        let bytes = &bytes[..bytes.len().min(left)];
         self.zeros_until(start)?;
-        if start == 0 {
-            let (first, rest) = bytes.split_at(bytes.len().min(HELD_BACK_BYTES));
-            self.first = first.to_vec();
-            (start, bytes) = (first.len() as u64, rest);
-        }
-        let mut at = start;
-        for block in bytes.chunks(64 << 10) {
+        let (mut at, middle) = self.held.take(start, bytes);
+        for block in middle.chunks(64 << 10) {
             if !(self.is_new && is_zero(block)) {
-                self.file.write_all_at(block, at)?;
+                self.file.write_all_at(block, at).map_err(at_byte(at))?;
             }
             at += block.len() as u64;
         }
-        self.at = at;
+        self.at = start + bytes.len() as u64;
         Ok(())
     }
 
@@ -94,4 +97,9 @@ impl ImageWriter for TargetWriter<'_> {
         self.zeros_until(self.target_bytes)?;
         Ok(self.target_bytes)
     }
+}
+
+/// Adds where it happened.
+fn at_byte(at: u64) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("at byte {at}: {error}"))
 }

@@ -47,7 +47,11 @@ pub(super) fn what_is_on(
     let mut buf = vec![0; 1 << 20];
     for start in [0, size_bytes.saturating_sub(buf.len() as u64)] {
         let len = buf.len().min(usize::try_from(size_bytes).unwrap_or(usize::MAX));
-        blocks.read_at(start, &mut buf[..len])?;
+        blocks.read_at(start, &mut buf[..len]).map_err(|error| {
+            let what =
+                "its first or last MiB cannot be read, so that it is no target for a disk; choose another device";
+            io::Error::new(error.kind(), format!("{what}: {error}"))
+        })?;
         if found.is_empty() && buf[..len].iter().any(|byte| *byte != 0) {
             found.push("its first or last MiB is not zero".to_owned());
         }

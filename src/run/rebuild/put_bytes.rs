@@ -27,8 +27,10 @@ use crate::units::Extent;
 const ZEROS_BYTES: usize = 1 << 20;
 /// The length of zeros between two checks for cancellation.
 const STRETCH_BYTES: u64 = 1 << 30;
-/// The start of a raw image is written last, so that an incomplete one is not taken for a complete one.
-const HELD_BACK_BYTES: u64 = 4096;
+/// The start of a disk or of a raw image is written last, so that an incomplete one is not taken for a complete one, and so is the
+/// end of a disk. What it is recognized by lies there: a partition table at both ends, the superblock of btrfs at 64 KiB, that of
+/// md 1.2 at 4 KiB.
+pub(in crate::run) const HELD_BACK_BYTES: u64 = 1 << 20;
 
 /// Makes a range read as zeros, in the cheapest way that the target supports.
 pub(in crate::run) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result<()> {
@@ -176,7 +178,7 @@ pub(super) fn raw_image(
                 if let Some(what) = line.filter(|_| indexed).and_then(|line| contradiction(&head, &line, content)) {
                     return Err(ImageError::Damaged(what));
                 }
-                for (at, bytes) in first {
+                for (at, bytes) in first.into_iter().rev() {
                     place(file, extents, at, &bytes)?;
                 }
                 let mut remarks = head.problems.clone();

@@ -6,8 +6,12 @@ use crate::outside::BlockRead;
 use crate::used::map::Whole;
 
 pub(super) const ATTRIBUTE_LIST: u32 = 0x20;
+const FILE_NAME: u32 = 0x30;
 pub(super) const VOLUME_INFORMATION: u32 = 0x70;
 pub(super) const DATA: u32 = 0x80;
+const ROOT_RECORD: u64 = 5;
+/// The number of a record in a reference to it.
+const REFERENCE_MASK: u64 = 0xFFFF_FFFF_FFFF;
 const END: u32 = 0xFFFF_FFFF;
 /// `ATTR_IS_COMPRESSED`, `ATTR_IS_ENCRYPTED`, `ATTR_IS_SPARSE`.
 const FLAGS_NOT_PLAIN: u16 = 0x1 | 0x4000 | 0x8000;
@@ -53,6 +57,24 @@ impl Record {
 
     pub(super) fn is_in_use(&self) -> bool {
         le16(&self.0, 0x16).is_some_and(|flags| flags & 1 != 0)
+    }
+
+    /// Whether one of its names is this one, in ASCII, in the root directory; case does not matter.
+    pub(super) fn is_in_root_as(&self, name: &[u8]) -> bool {
+        self.attributes().filter(|attribute| attribute.kind == FILE_NAME).any(|attribute| {
+            let Some(value) = attribute.value() else { return false };
+            let is_in_root = le64(value, 0).is_some_and(|parent| parent & REFERENCE_MASK == ROOT_RECORD);
+            let units = value.get(0x42..0x42 + 2 * name.len()).unwrap_or_default().chunks_exact(2);
+            is_in_root
+                && value.get(0x40).copied().map(usize::from) == Some(name.len())
+                && units.len() == name.len()
+                && units.zip(name).all(|(unit, byte)| unit.eq_ignore_ascii_case(&[*byte, 0]))
+        })
+    }
+
+    /// The record of the file to which an extension record belongs; 0 in a file's own record.
+    pub(super) fn base(&self) -> u64 {
+        le64(&self.0, 0x20).unwrap_or(0) & REFERENCE_MASK
     }
 
     /// Its attributes, as far as they lie in the record.

@@ -10,6 +10,7 @@ use crate::used::map::Whole;
 const PIECE_BYTES: u64 = 1 << 20;
 /// A list of attributes is longer than this only in files that are in very many pieces.
 const LIST_BYTES_MAX: usize = 1 << 20;
+const HIBERNATION_FILE: &[u8] = b"hiberfil.sys";
 
 pub(super) struct Table<'a> {
     blocks: &'a dyn BlockRead,
@@ -104,12 +105,14 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Calls `with` with each run of each attribute of each record in use: record, first cluster, count.
+    /// Calls `with` with each run of each attribute of each record in use: record, first cluster, count. Returns the record of the
+    /// hibernation file, if there is one.
     pub(super) fn for_each_run(
         &self,
         cancel: &Cancel,
         mut with: impl FnMut(u64, u64, u64) -> Result<(), Whole>,
-    ) -> Result<(), Whole> {
+    ) -> Result<Option<u64>, Whole> {
+        let mut hibernation_file = None;
         let len = self.runs.initialised_bytes.min(self.runs.data_bytes);
         let len = len - len % self.boot.record_bytes;
         let record_len = usize::try_from(self.boot.record_bytes).unwrap_or(usize::MAX);
@@ -125,6 +128,9 @@ impl<'a> Table<'a> {
             for (number, bytes) in (at / self.boot.record_bytes..).zip(buf.chunks_exact(record_len)) {
                 let Some(record) = Record::parse(bytes)?.filter(Record::is_in_use) else { continue };
                 let damaged = || Whole::in_doubt(format!("file record {number} is damaged"));
+                if record.is_in_root_as(HIBERNATION_FILE) {
+                    hibernation_file = Some(if record.base() == 0 { number } else { record.base() });
+                }
                 let mut attributes = record.attributes();
                 for attribute in attributes.by_ref().filter(|one| !one.is_resident()) {
                     let (_, runs) = attribute.runs().ok_or_else(damaged)?;
@@ -142,6 +148,6 @@ impl<'a> Table<'a> {
             }
             at += piece;
         }
-        Ok(())
+        Ok(hibernation_file)
     }
 }

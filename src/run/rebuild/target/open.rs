@@ -46,8 +46,11 @@ impl OpenTarget {
     /// Syncs it. A complete image gets its final name, and with `replace` replaces an existing file. Returns the
     /// device's node, if it is a device; afterwards it is no longer held exclusively.
     pub fn finish(mut self, replace: bool) -> Result<Option<PathBuf>, TargetError> {
-        let shown = self.image.as_ref().map_or_else(PathBuf::new, |(path, _)| path.clone());
-        self.file.sync_all().map_err(io_error(&shown))?;
+        let shown = self.image.as_ref().map(|(path, _)| path).or(self.device.as_ref()).cloned().unwrap_or_default();
+        self.file.sync_all().map_err(|error| TargetError::Unfit {
+            name: shown::path(shown.as_os_str().as_encoded_bytes()),
+            what: format!("it cannot be synced ({error}), so that what was written may be lost; repeat it"),
+        })?;
         if let Some((path, temporary)) = self.image.take() {
             if replace {
                 take_over_owner(&self.file, &path).map_err(io_error(&path))?;
@@ -60,7 +63,10 @@ impl OpenTarget {
                 ),
             })?;
             let directory = directory_of(&path);
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error(directory))?;
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| TargetError::Unfit {
+                name: shown::path(path.as_os_str().as_encoded_bytes()),
+                what: format!("the image is complete, and a power failure now may lose its name: {error}"),
+            })?;
         }
         Ok(self.device.take())
     }

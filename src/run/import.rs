@@ -1,16 +1,17 @@
 //! The verb `import`: the disk in an image file goes onto a device, or into a raw image.
 
+mod error;
 mod failure;
 mod held;
 mod writer;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 
+pub use self::error::ImportError;
 use self::failure::Unfinished;
 use self::held::Completed;
 use self::writer::TargetWriter;
@@ -22,7 +23,7 @@ use crate::image::runs::DataRuns;
 use crate::outside::{BlockRead, Cancel, FileBlocks, RunCommand, let_go_of_pages};
 use crate::run::export::content_digest;
 use crate::run::image_file::{ImageFile, ImageFileError};
-use crate::run::rebuild::target::{Target, TargetError, TargetSpec};
+use crate::run::rebuild::target::{Target, TargetSpec};
 use crate::shown::hex;
 use crate::units::{ByteLen, ByteRange};
 
@@ -47,37 +48,6 @@ impl ImportOptions {
     pub fn new(file: PathBuf, target: TargetSpec) -> Self {
         Self { file, format: None, target, yes_erase: None, cancel: Cancel::default() }
     }
-}
-
-/// Why an image was not imported.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImportError {
-    /// The image cannot be read.
-    #[error(transparent)]
-    Image(#[from] ImageFileError),
-    /// The target cannot be used.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// The target is shorter than the disk.
-    #[error("{target} has {target_bytes} bytes, and the disk in the image has {disk_bytes}; nothing was written")]
-    TooSmall {
-        /// The target.
-        target: String,
-        /// Its length.
-        target_bytes: u64,
-        /// The length of the disk.
-        disk_bytes: u64,
-    },
-    /// It was begun and not finished: the target, with what became of it and what to do next.
-    #[error("{0}")]
-    Unfinished(String, #[source] CopyError),
-    /// The target cannot be read back: the same.
-    #[error("{0}; it cannot be read back")]
-    ReadBack(String, #[source] io::Error),
-    /// It does not hold what was written: the same.
-    #[error("{0}; it was read back, and does not hold what was written")]
-    Different(String),
 }
 
 /// What is written to, and what that may erase.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::ImportError;
+use super::error::ImportError;
 use crate::image::copy::CopyError;
 
 /// A target that is written to.

@@ -2,7 +2,6 @@
 //! read alike in all of them (`plain`); the rest is an implementation for each.
 
 use std::fmt::Debug;
-use std::ops::Range;
 use std::time::Duration;
 
 use super::error::ObjectError;
@@ -36,14 +35,7 @@ pub(super) trait Uploads {
 
     fn put_part(&self, key: &str, id: &str, number: u32, bytes: &[u8]) -> Result<Part, ObjectError>;
 
-    fn copy_part(
-        &self,
-        key: &str,
-        id: &str,
-        number: u32,
-        source: &CopySource<'_>,
-        range: &Range<u64>,
-    ) -> Result<Part, ObjectError>;
+    fn copy_part(&self, key: &str, id: &str, number: u32, source: &CopySource<'_>) -> Result<Part, ObjectError>;
 
     fn complete_upload(&self, key: &str, id: &str, parts: &[Part], only_new: bool) -> Result<Written, ObjectError>;
 

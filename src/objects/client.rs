@@ -158,15 +158,8 @@ impl ObjectClient {
 
     /// Makes a part of a range of another object in the bucket; no byte of it passes this host. An error of status 412 if
     /// that object has another ETag by now, in stores that heed the condition: ask for its ETag afterwards.
-    pub fn copy_part(
-        &self,
-        key: &str,
-        id: &str,
-        number: u32,
-        source: &CopySource<'_>,
-        range: &Range<u64>,
-    ) -> Result<Part, ObjectError> {
-        self.bucket.copy_part(key, id, number, source, range)
+    pub fn copy_part(&self, key: &str, id: &str, number: u32, source: &CopySource<'_>) -> Result<Part, ObjectError> {
+        self.bucket.copy_part(key, id, number, source)
     }
 
     /// Completes an upload. With `only_new` the store is asked to refuse to replace an object.

@@ -1,5 +1,6 @@
 //! What a client says of objects.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -76,13 +77,27 @@ pub struct Part {
     pub len: u64,
 }
 
-/// The object that a part is copied from.
-#[derive(Clone, Copy, Debug)]
+/// What a part is copied from: a range of another object.
+#[derive(Clone, Debug)]
 pub struct CopySource<'a> {
-    /// Its key in the same bucket.
+    /// The object's key in the same bucket.
     pub key: &'a str,
-    /// Its ETag without quotes.
+    /// The object's ETag without quotes.
     pub etag: &'a str,
+    /// The bytes.
+    pub range: Range<u64>,
+}
+
+impl CopySource<'_> {
+    /// How many bytes.
+    pub fn len(&self) -> u64 {
+        self.range.end.saturating_sub(self.range.start)
+    }
+
+    /// The value of `Range` and of `x-amz-copy-source-range` (RFC 9110, section 14.1.2).
+    pub(super) fn range_header(&self) -> String {
+        format!("bytes={}-{}", self.range.start, self.range.end.saturating_sub(1))
+    }
 }
 
 /// The parts of one upload.

@@ -1,5 +1,6 @@
 //! The stored form of a report: JSON with a version.
 
+use chrono::{DateTime, FixedOffset};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -36,6 +37,28 @@ pub(super) fn from_versioned<T: DeserializeOwned>(json: &[u8], known: u32) -> Re
 }
 
 impl RunReport {
+    /// The report of a run that has done nothing yet.
+    pub fn begun(host: String, started: DateTime<FixedOffset>) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            host,
+            run_id: None,
+            started,
+            duration_seconds: 0,
+            retention_days: 0,
+            destination: String::new(),
+            usage: None,
+            aborted: None,
+            volumes: Vec::new(),
+            gone: Vec::new(),
+            copy: None,
+            problems: Vec::new(),
+            changes: Vec::new(),
+            needs: Vec::new(),
+            cloud: Vec::new(),
+        }
+    }
+
     /// The form that is stored in the destination.
     pub fn to_json(&self) -> Result<String, ReportError> {
         serde_json::to_string_pretty(self).map_err(ReportError::Damaged)

@@ -2,10 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{
-    Abort, Dump, FORMAT_VERSION, GoneReport, Outcome, Past, ReportError, RunReport, RunVerdict, Style, Usage,
-    VolumeReport,
-};
+use super::{Abort, Dump, GoneReport, Outcome, Past, ReportError, RunReport, RunVerdict, Style, Usage, VolumeReport};
 use crate::events::{Problem, Severity};
 
 /// The documented text, its total's minutes taken modulo 60.
@@ -44,22 +41,12 @@ fn volume(name: &str, duration_seconds: u64, directory_bytes: u64) -> VolumeRepo
 
 fn sample() -> RunReport {
     RunReport {
-        format_version: FORMAT_VERSION,
-        host: "stor1".to_owned(),
-        run_id: None,
-        started: DateTime::parse_from_rfc3339("2011-10-07T01:00:01+02:00").unwrap(),
         duration_seconds: 75 * 60 + 35,
         retention_days: 7,
         destination: "/BACKUPS/EBS-VOL".to_owned(),
         usage: Some(Usage { backups_bytes: 267 * GIB, used_bytes: 350, available_bytes: 650, full_in_days: None }),
-        aborted: None,
         volumes: vec![volume("volume-00000019", 81, 7 * GIB / 2), volume("volume-0000001a", 255, 69 * GIB / 10)],
-        gone: Vec::new(),
-        copy: None,
-        problems: Vec::new(),
-        changes: Vec::new(),
-        needs: Vec::new(),
-        cloud: Vec::new(),
+        ..RunReport::begun("stor1".to_owned(), "2011-10-07T01:00:01+02:00".parse().unwrap())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::notify::Notice;
 use crate::outside::host;
-use crate::report::{Abort, FORMAT_VERSION, RunFacts, RunReport, RunVerdict, Usage};
+use crate::report::{Abort, RunFacts, RunReport, RunVerdict, Usage};
 use crate::store::StoreError;
 use crate::store::presence::disk_usage;
 
@@ -88,22 +88,10 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
         collector.on_event(&Event::Problem(problem));
     }
     let mut report = RunReport {
-        format_version: FORMAT_VERSION,
-        host: host::name(),
         run_id: options.run_id.clone(),
-        started: started.with_timezone(&Local).fixed_offset(),
-        duration_seconds: 0,
         retention_days: config.retention.retention_days,
         destination: config.backup_destination.display().to_string(),
-        usage: None,
-        aborted: None,
-        volumes: Vec::new(),
-        gone: Vec::new(),
-        copy: None,
-        problems: Vec::new(),
-        changes: Vec::new(),
-        needs: Vec::new(),
-        cloud: Vec::new(),
+        ..RunReport::begun(host::name(), started.with_timezone(&Local).fixed_offset())
     };
     let destination = match open_for_run(config) {
         Ok(destination) => Some(destination),

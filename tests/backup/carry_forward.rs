@@ -18,12 +18,12 @@ use crate::testkit::cases;
 use crate::testkit::guest::backups::{
     archives, assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting, volbak,
 };
-use crate::testkit::guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
+use crate::testkit::guest::{Mounted, changed, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
 use crate::testkit::proof::{
     Random, back_up, back_up_from, back_up_sharing, copy, entries, lines, restore_options, restore_with, verify_level,
 };
 use crate::testkit::tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
-use crate::testkit::{guest, proof, tree};
+use crate::testkit::{guest, proof};
 use flate2::read::MultiGzDecoder;
 use proptest::prelude::{Strategy, any};
 use proptest::test_runner::{Config, TestRunner};
@@ -480,14 +480,7 @@ fn a_carried_night_restores_as_one_that_was_read() {
     let (image, dest) = (scratch.path().join("guest.img"), scratch.path().join("backups"));
     fs::create_dir(&dest).unwrap();
     make_image(&image, "1G", Filesystem::Ext4);
-    let change = |change: &dyn Fn(&Path)| {
-        let mounted = Mounted::partition(&image, &scratch.path().join("mounted"));
-        change(&mounted.point);
-        let mut tree = fingerprint(&mounted.point);
-        tree.retain(|path, attributes| attributes.kind != tree::Kind::Socket && !path.starts_with(b"lost+found"));
-        mounted.unmount();
-        tree
-    };
+    let change = |change: &dyn Fn(&Path)| changed(&image, &scratch.path().join("mounted"), change);
     change(&|root| {
         make_hard_tree(root, Filesystem::Ext4);
         make_tree(&root.join("more"));

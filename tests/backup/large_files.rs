@@ -16,9 +16,9 @@ use volbak::run::check::{CheckLevel, Verdict};
 use volbak::store::Backup;
 
 use crate::testkit::guest::backups::{assert_all_good, manifest, snapshot};
-use crate::testkit::guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
+use crate::testkit::guest::{changed, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
 use crate::testkit::proof::{self, Random, Told, back_up, back_up_from, copy, entries, lines, verify_level};
-use crate::testkit::tree::{Filesystem, assert_equal_trees, fingerprint, noise, text};
+use crate::testkit::tree::{Filesystem, assert_equal_trees, noise, text};
 
 const TODAY_AGAIN: Share = Share { every_days: 7, parent_day: 20, today: 20 };
 const KIB: u64 = 1 << 10;
@@ -61,14 +61,7 @@ fn most_of_a_database_is_copied(format: &str, page_bytes: u64, least_percent: u6
     let (image, dest) = (scratch.path().join("guest.img"), scratch.path().join("backups"));
     fs::create_dir(&dest).unwrap();
     make_image(&image, "256M", Filesystem::Ext4);
-    let change = |change: &dyn Fn(&Path)| {
-        let mounted = Mounted::partition(&image, &scratch.path().join("mounted"));
-        change(&mounted.point);
-        let mut tree = fingerprint(&mounted.point);
-        tree.retain(|path, _| !path.starts_with(b"lost+found"));
-        mounted.unmount();
-        tree
-    };
+    let change = |change: &dyn Fn(&Path)| changed(&image, &scratch.path().join("mounted"), change);
     change(&|root| {
         fs::write(root.join("table.ibd"), content(1, 64 * MIB)).unwrap();
         fs::write(root.join("small"), "a small file").unwrap();

@@ -1,12 +1,14 @@
 //! A server on 127.0.0.1 that answers as a test says: with a recorded answer, or with what no honest server sends.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::collections::BTreeMap;
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::testkit::http::Request;
 use crate::testkit::tls::server_config;
 
 /// A request as it came.
@@ -16,15 +18,16 @@ pub(crate) struct Asked {
     /// With its query.
     pub(crate) path: String,
     /// Names in lower case.
-    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
     /// The same, as it came.
+    #[allow(dead_code, reason = "for tests/objects")]
     pub(crate) bytes: Vec<u8>,
 }
 
 impl Asked {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+        self.headers.get(name).map(String::as_str)
     }
 }
 
@@ -117,30 +120,9 @@ fn serve<S: Read + Write>(
     base: &str,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let mut words = line.split(' ');
-        let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-        let mut headers = Vec::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let line = line.trim_end();
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = line.split_once(':').unwrap();
-            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
-        let mut asked = Asked { method, path, headers, body: String::new(), bytes: Vec::new() };
-        let len = asked.header("content-length").map_or(0, |len| len.parse().unwrap());
-        let mut body = vec![0; len];
-        reader.read_exact(&mut body)?;
-        asked.body = String::from_utf8_lossy(&body).into_owned();
-        asked.bytes = body;
+    while let Some(Request { method, target: path, headers, body: bytes }) = Request::read(&mut reader)? {
+        let body = String::from_utf8_lossy(&bytes).into_owned();
+        let asked = Asked { method, path, headers, body, bytes };
         all.lock().unwrap().push(asked.clone());
         let stream = reader.get_mut();
         match answer(&asked, base) {
@@ -168,6 +150,7 @@ fn serve<S: Read + Write>(
             Reply::Close => return Ok(()),
         }
     }
+    Ok(())
 }
 
 fn send(stream: &mut impl Write, status: u16, lines: &[String], body: &str) -> std::io::Result<()> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use volbak::mail::{Delivery, PasswordSource, Settings, SmtpServer, SpoolSettings, Tls, Transport, send};
-use volbak::report::{FORMAT_VERSION, Outcome, Rendered, RunReport, Style, Usage, VolumeReport};
+use volbak::report::{Outcome, Rendered, RunReport, Style, Usage, VolumeReport};
 
 use crate::testkit::wait::ClosedPort;
 
@@ -143,22 +143,12 @@ fn report() -> Rendered {
         ..VolumeReport::not_started("volume-00000019".to_owned(), "/BACKUPS/EBS-VOL/volume-00000019".to_owned())
     };
     RunReport {
-        format_version: FORMAT_VERSION,
-        host: "stör1".to_owned(),
-        run_id: None,
-        started: "2011-10-07T01:00:01+02:00".parse().unwrap(),
         duration_seconds: 4535,
         retention_days: 7,
         destination: "/BACKUPS/EBS-VOL".to_owned(),
         usage: Some(Usage { backups_bytes: 286_689_754_317, used_bytes: 35, available_bytes: 65, full_in_days: None }),
-        aborted: None,
         volumes: vec![volume],
-        gone: Vec::new(),
-        copy: None,
-        problems: Vec::new(),
-        changes: Vec::new(),
-        needs: Vec::new(),
-        cloud: Vec::new(),
+        ..RunReport::begun("stör1".to_owned(), "2011-10-07T01:00:01+02:00".parse().unwrap())
     }
     .render(Style::default())
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Duration, FixedOffset, NaiveDate, Utc};
 use volbak::config::Config;
 use volbak::mail::send;
 use volbak::outside::host;
-use volbak::report::{FORMAT_VERSION, Outcome, RunReport, Usage, VolumeReport};
+use volbak::report::{Outcome, RunReport, Usage, VolumeReport};
 use volbak::store::retention::{BackupFacts, Now, Occasion, Plan, brake, plan};
 
 const CONFIG: &str = "
@@ -80,22 +80,12 @@ impl Volume {
 fn report(config: &Config, night: i64, volumes: Vec<VolumeReport>) -> RunReport {
     let backups_bytes = volumes.iter().map(|volume| volume.directory_bytes).sum();
     RunReport {
-        format_version: FORMAT_VERSION,
-        host: "stor1".to_owned(),
-        run_id: None,
-        started: start(night),
         duration_seconds: 120,
         retention_days: config.retention.retention_days,
         destination: config.backup_destination.display().to_string(),
         usage: Some(Usage { backups_bytes, used_bytes: backups_bytes, available_bytes: 100 << 20, full_in_days: None }),
-        aborted: None,
         volumes,
-        gone: Vec::new(),
-        copy: None,
-        problems: Vec::new(),
-        changes: Vec::new(),
-        needs: Vec::new(),
-        cloud: Vec::new(),
+        ..RunReport::begun("stor1".to_owned(), start(night))
     }
 }
 

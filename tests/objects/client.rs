@@ -131,7 +131,7 @@ fn an_error_in_an_answer_of_200_is_a_failure() {
     let (began, client) = (Instant::now(), client(&server));
     for found in [
         refused(began, client.complete_upload("host/a", "id", &[part], false)),
-        refused(began, client.copy_part("host/a", "id", 1, &CopySource { key: "host/b", etag: "e" }, &(0..5))),
+        refused(began, client.copy_part("host/a", "id", 1, &CopySource { key: "host/b", etag: "e", range: 0..5 })),
         refused(began, client.list("host/", false)),
         refused(began, client.begin_upload("host/a")),
         refused(began, client.put("host/a", b"x", false)),
@@ -145,8 +145,8 @@ fn an_error_in_an_answer_of_200_is_a_failure() {
         0 => error(200, "InternalError"),
         _ => xml(200, "\n  <CopyPartResult><ETag>\"e1\"</ETag></CopyPartResult>"),
     });
-    let from = CopySource { key: "host/b", etag: "e" };
-    assert_eq!(self::client(&server).copy_part("host/a", "id", 3, &from, &(0..5)).unwrap().etag, "e1");
+    let from = CopySource { key: "host/b", etag: "e", range: 0..5 };
+    assert_eq!(self::client(&server).copy_part("host/a", "id", 3, &from).unwrap().etag, "e1");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use md5::Digest;
 
 use crate::server::{over_tls, url_of};
+use crate::testkit::http::Request;
 use crate::testkit::tls::server_config;
 
 /// A part that is not the last has so much, as in the S3 API.
@@ -352,24 +353,7 @@ fn object(bytes: Vec<u8>) -> Object {
 
 fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let mut words = line.split(' ');
-        let (method, target) =
-            (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-        let mut headers = BTreeMap::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
-            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-        }
-        let len = headers.get("content-length").map_or(0, |len| len.parse().unwrap());
-        let mut body = vec![0; len];
-        reader.read_exact(&mut body)?;
+    while let Some(Request { method, target, headers, body }) = Request::read(&mut reader)? {
         let delay = state.lock().unwrap_or_else(PoisonError::into_inner).delay;
         let turn = turn(&mut state.lock().unwrap_or_else(PoisonError::into_inner), &method, &target);
         if turn == Turn::Stalled {
@@ -413,6 +397,7 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
         }
         stream.flush()?;
     }
+    Ok(())
 }
 
 /// What becomes of a request that came.

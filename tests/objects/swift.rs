@@ -134,9 +134,9 @@ fn an_upload_whose_note_stayed_keeps_its_segments() {
     // A copy has segments of its own: they stay when what they were copied from goes.
     let found = client.head(key).unwrap().unwrap();
     let id = client.begin_upload(other).unwrap();
-    let from = CopySource { key, etag: &found.etag };
-    let part = client.copy_part(other, &id, 1, &from, &(500..2500)).unwrap();
-    let wrong = client.copy_part(other, &id, 2, &CopySource { key, etag: "0123" }, &(500..2500)).unwrap_err();
+    let from = CopySource { key, etag: &found.etag, range: 500..2500 };
+    let part = client.copy_part(other, &id, 1, &from).unwrap();
+    let wrong = client.copy_part(other, &id, 2, &CopySource { etag: "0123", ..from }).unwrap_err();
     assert_eq!(wrong.status(), Some(412), "{wrong}");
     client.complete_upload(other, &id, &[part], false).unwrap();
     client.delete(key, None).unwrap();

@@ -214,7 +214,7 @@ fn a_tool_that_outlives_volbak_finds_its_own_device() {
             case $last in /dev/loop*)
                 number=0; while [ -e {0}/call.$number ]; do number=$((number + 1)); done
                 echo \"$last\" >{0}/new; mv {0}/new {0}/call.$number
-                if [ $number = $(cat {0}/waits) ]; then while ! [ -e {0}/go ]; do sleep 0.02; done; fi
+                if [ $number = $(cat {0}/waits) ]; then while [ -e {0}/waits ] && ! [ -e {0}/go ]; do sleep 0.02; done; fi
             esac
             exec {1} \"$@\"",
             bin.display(),

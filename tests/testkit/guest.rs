@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::testkit::tree::{Filesystem, Tree, fingerprint};
+use crate::testkit::tree::{Filesystem, Kind, Tree, fingerprint};
 
 /// Where partition 1 begins on every disk made here.
 pub const PARTITION_START: u64 = 1 << 20;
@@ -173,6 +173,16 @@ impl Drop for Mounted {
         // During a panic there may be files open below it.
         let _ = sh_output(&format!("umount {0} || umount -l {0}", quoted(&self.point)));
     }
+}
+
+/// Lets `change` write to the filesystem in partition 1 of a disk, and gives what of it a backup has afterwards.
+pub fn changed(disk: &Path, point: &Path, change: &dyn Fn(&Path)) -> Tree {
+    let mounted = Mounted::partition(disk, point);
+    change(&mounted.point);
+    let mut tree = fingerprint(&mounted.point);
+    tree.retain(|path, attributes| attributes.kind != Kind::Socket && !path.starts_with(b"lost+found"));
+    mounted.unmount();
+    tree
 }
 
 /// A new filesystem of that kind with nothing on it, to restore to: attributes are restored only where they can be.

@@ -9,6 +9,7 @@
 pub mod cases;
 pub mod examples;
 pub mod guest;
+pub mod http;
 pub mod layouts;
 pub mod proof;
 pub mod schema;

@@ -1,7 +1,6 @@
 //! Uploads in parts. An upload that is not completed shows no object, and is aborted later.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use ureq::http::Method;
 
@@ -50,27 +49,20 @@ impl Uploads for S3 {
 
     /// Makes a part of a range of another object in the bucket; no byte of it passes this host. An error of status 412 if
     /// that object has another ETag by now, in stores that heed the condition: ask for its ETag afterwards.
-    fn copy_part(
-        &self,
-        key: &str,
-        id: &str,
-        number: u32,
-        source: &CopySource<'_>,
-        range: &Range<u64>,
-    ) -> Result<Part, ObjectError> {
-        let CopySource { key: from, etag } = *source;
+    fn copy_part(&self, key: &str, id: &str, number: u32, source: &CopySource<'_>) -> Result<Part, ObjectError> {
         let call = Call::new("UploadPartCopy", Method::PUT, Some(key))
             .query("partNumber", number.to_string())
             .query("uploadId", id)
-            .header("x-amz-copy-source", format!("/{}/{}", self.wire.address().bucket, encoded(from)))
-            .header("x-amz-copy-source-range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+            .header("x-amz-copy-source", format!("/{}/{}", self.wire.address().bucket, encoded(source.key)))
+            .header("x-amz-copy-source-range", source.range_header());
         // Swift compares the condition with another ETag than it shows, if the object was an upload in parts.
+        let etag = source.etag;
         let call = if etag.contains('-') { call } else { call.header("x-amz-copy-source-if-match", etag) };
-        let call = Call { copied_bytes: range.end.saturating_sub(range.start), ..call };
+        let call = Call { copied_bytes: source.len(), ..call };
         let answer = self.wire.send(&call)?;
         let etag = understood(&answer.body, "CopyPartResult", |root| needed(root, "ETag"));
         let etag = etag.map_err(|why| self.wire.not_understood(&call, why))?.trim_matches('"').to_owned();
-        Ok(Part { number, etag, len: range.end.saturating_sub(range.start) })
+        Ok(Part { number, etag, len: source.len() })
     }
 
     /// Completes an upload. With `only_new` the store is asked to refuse to replace an object.

@@ -1,7 +1,6 @@
 //! Uploads in parts: segments, then a manifest. No segment is in two objects: what is copied becomes a segment of its own.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use md5::{Digest, Md5};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -166,28 +165,21 @@ impl Uploads for Swift {
         Ok(Part { number, etag, len: bytes.len() as u64 })
     }
 
-    fn copy_part(
-        &self,
-        key: &str,
-        id: &str,
-        number: u32,
-        source: &CopySource<'_>,
-        range: &Range<u64>,
-    ) -> Result<Part, ObjectError> {
-        let (name, len) = (segment(key, id, number), range.end.saturating_sub(range.start));
+    fn copy_part(&self, key: &str, id: &str, number: u32, source: &CopySource<'_>) -> Result<Part, ObjectError> {
+        let name = segment(key, id, number);
         let call = Self::in_segments(Method::PUT, &name)
             .header("x-copy-from", format!("{}/{}", encoded(&self.wire.address().bucket), encoded(source.key)))
             .header("x-fresh-metadata", "true")
             .header("if-match", format!("\"{}\"", source.etag))
-            .header("range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let call = Call { copied_bytes: len, ..call };
+            .header("range", source.range_header());
+        let call = Call { copied_bytes: source.len(), ..call };
         let answer = self.wire.send(&call)?;
         let etag = etag(&answer.headers);
         if etag.is_empty() {
             return Err(self.wire.not_understood(&call, "it has no ETag"));
         }
         // That it has this length is compared when the manifest is written.
-        Ok(Part { number, etag, len })
+        Ok(Part { number, etag, len: source.len() })
     }
 
     fn complete_upload(&self, key: &str, id: &str, parts: &[Part], only_new: bool) -> Result<Written, ObjectError> {

@@ -31,6 +31,16 @@ pub fn parts_of(path: &[u8]) -> Result<Vec<&[u8]>, BadPath> {
     Ok(parts)
 }
 
+/// The components of a path behind those of `below`.
+pub fn parts_below<'a>(path: &'a [u8], below: &[u8]) -> Result<Vec<&'a [u8]>, BadPath> {
+    let (mut parts, below) = (parts_of(path)?, parts_of(below)?);
+    if !parts.starts_with(&below) {
+        return Err(BadPath::Elsewhere);
+    }
+    parts.drain(..below.len());
+    Ok(parts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{BadPath, parts_of};

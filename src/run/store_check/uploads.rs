@@ -83,10 +83,9 @@ impl Probe<'_> {
     pub(super) fn copied_range(&mut self) -> Result<(), ObjectError> {
         let source = self.key("plain");
         let etag = self.client.head(&source)?.map(|found| found.etag).unwrap_or_default();
-        let from = CopySource { key: &source, etag: &etag };
-        let range = 1000..5000;
+        let from = CopySource { key: &source, etag: &etag, range: 1000..5000 };
         let Some((key, id)) = self.begun("copied")? else { return Ok(()) };
-        let copied = match tried(self.client.copy_part(&key, &id, 1, &from, &range))? {
+        let copied = match tried(self.client.copy_part(&key, &id, 1, &from))? {
             Tried::Done(part) => {
                 let written = self.client.complete_upload(&key, &id, &[part], false)?;
                 self.note(&key, &written);

@@ -162,8 +162,8 @@ impl Parts {
     fn begin_copy(&mut self, source: Arc<StoredObject>, range: Range<u64>) -> io::Result<()> {
         let bytes = range.end - range.start;
         self.begin(bytes, move |client, key, id, number| {
-            let from = CopySource { key: &source.key, etag: &source.etag };
-            client.copy_part(key, id, number, &from, &range).map_err(|error| match error.status() {
+            let from = CopySource { key: &source.key, etag: &source.etag, range: range.clone() };
+            client.copy_part(key, id, number, &from).map_err(|error| match error.status() {
                 // Also a store that copies no ranges, or not from there.
                 Some(400..=499 | 501) if error.code() != Some("NoSuchUpload") => changed(&source, error.to_string()),
                 _ => io::Error::other(error),

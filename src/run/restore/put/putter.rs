@@ -7,7 +7,7 @@ use super::error::{EXISTS, NameError, in_words};
 use crate::run::restore::attributes::{Restorer, Rules};
 use crate::run::restore::locks::Locks;
 use crate::run::restore::options::Existing;
-use crate::run::restore::path::{BadPath, parts_of};
+use crate::run::restore::path::{BadPath, parts_below};
 use crate::run::restore::tree::{Tree, is_directory, stat_here};
 
 /// The result for an entry.
@@ -65,13 +65,7 @@ pub struct Putter {
 impl Putter {
     /// The components of an entry's place in the tree.
     pub fn parts<'a>(&self, path: &'a [u8]) -> Result<Vec<&'a [u8]>, BadPath> {
-        let mut parts = parts_of(path)?;
-        let below = parts_of(&self.below)?;
-        if !parts.starts_with(&below) {
-            return Err(BadPath::Elsewhere);
-        }
-        parts.drain(..below.len());
-        Ok(parts)
+        parts_below(path, &self.below)
     }
 
     /// Whether a complete file may replace the existing entry of its name under `Overwrite`; the error gives the

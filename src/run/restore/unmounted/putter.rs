@@ -12,7 +12,7 @@ use crate::archive::read::sparse::RunMap;
 use crate::run::check::content::contradiction;
 use crate::run::restore::attributes::{Attributes, Restorer, Rules};
 use crate::run::restore::data::place_data;
-use crate::run::restore::path::{BadPath, parts_of};
+use crate::run::restore::path::{BadPath, parts_below};
 use crate::run::restore::put::{FileError, Outcome, in_words};
 use crate::writer::ext4::{Ext4Writer, Kind, Named, NewFile, WriteError};
 
@@ -123,13 +123,7 @@ impl Ext4Putter {
 
     /// The components of an entry's place.
     fn parts<'a>(&self, path: &'a [u8]) -> Result<Vec<&'a [u8]>, BadPath> {
-        let mut parts = parts_of(path)?;
-        let below = parts_of(&self.below)?;
-        if !parts.starts_with(&below) {
-            return Err(BadPath::Elsewhere);
-        }
-        parts.drain(..below.len());
-        Ok(parts)
+        parts_below(path, &self.below)
     }
 
     fn try_to_put<S: ChunkSource>(

@@ -90,7 +90,7 @@ pub struct CopySource<'a> {
 
 impl CopySource<'_> {
     /// How many bytes.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.range.end.saturating_sub(self.range.start)
     }
 

@@ -411,7 +411,7 @@ fn no_room_for_the_image_is_an_error_that_leaves_nothing() {
     // Seen beforehand, with figures.
     sh(&format!("fallocate -l 50M {}/taken || true", quoted(&mounted.point)));
     let said = run_expecting(1, &arguments);
-    assert!(said.contains("bytes left"), "{said}");
+    assert!(said.contains(" left, and about"), "{said}");
     // Not seen beforehand: somebody takes the room meanwhile.
     sh(&format!("rm {}/taken", quoted(&mounted.point)));
     let mut child = volbak(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

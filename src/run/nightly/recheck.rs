@@ -64,7 +64,7 @@ impl Night<'_> {
         };
         if report.verdict == Verdict::Bad {
             let first = report.findings.first().map_or_else(String::new, |finding| format!(": {}", finding.what));
-            let what = format!("verified, and BAD: {} things are wrong{first}", report.findings_total);
+            let what = format!("verified, and BAD: {}{first}", report.how_much_is_wrong());
             self.tell_of_backup(files, Severity::Error, what);
         }
         Some(report)

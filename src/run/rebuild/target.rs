@@ -19,6 +19,7 @@ use crate::outside::{FileBlocks, RunCommand};
 use crate::run::in_use::{lasting, opened_by};
 use crate::shown;
 use crate::source::{self, ListedVolume, LvFacts, Refusal, SourceError, SourceKind};
+use crate::units::ByteLen;
 
 pub use self::error::TargetError;
 use self::error::io_error;
@@ -226,7 +227,8 @@ impl Target {
         let facts = rustix::fs::statvfs(directory).map_err(|error| io_error(directory)(error.into()))?;
         let free = facts.f_bavail.saturating_mul(facts.f_frsize);
         if free < needed_bytes {
-            let what = format!("its filesystem has {free} bytes left, and about {needed_bytes} are needed");
+            let what =
+                format!("its filesystem has {} left, and about {} are needed", ByteLen(free), ByteLen(needed_bytes));
             return Err(TargetError::Unfit { name: self.name, what });
         }
         let temporary = directory.join(temporary_name(&self.erase_name, mark));

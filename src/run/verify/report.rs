@@ -76,13 +76,21 @@ impl VerifyReport {
         }
     }
 
+    /// "2 things are wrong".
+    pub(in crate::run) fn how_much_is_wrong(&self) -> String {
+        match self.findings_total {
+            1 => "1 thing is wrong".to_owned(),
+            count => format!("{count} things are wrong"),
+        }
+    }
+
     fn summary_of_files(&self) -> String {
         let (stem, entries, members) = (&self.stem, self.entries, self.members);
         let name = self.archive.file_name().and_then(|name| name.to_str());
         let is_image = name.and_then(ArchiveKind::of_name).is_some_and(|(_, kind)| kind.is_image());
         let second = self.second_opinion.map_or_else(String::new, |second| format!("; {}", second.summary()));
         match (self.verdict, self.level) {
-            (Verdict::Bad, _) => format!("{stem}: BAD, {} things are wrong", self.findings_total),
+            (Verdict::Bad, _) => format!("{stem}: BAD, {}", self.how_much_is_wrong()),
             (Verdict::Good, CheckLevel::Quick) => format!("{stem}: its files are complete and agree"),
             (Verdict::Good, _) if is_image => format!("{stem}: good, an image in {members} members{second}"),
             (Verdict::Good, _) => {

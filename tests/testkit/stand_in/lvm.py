@@ -51,8 +51,12 @@ def attach(image):
 
 
 def remove(volume):
+    # Once: an lvremove that outlives a volbak that was killed may meet another, and the device's name may be a stranger's by then.
+    try:
+        os.unlink(f"{STATE}/{volume['lv_name']}.json")
+    except FileNotFoundError:
+        return
     run(["losetup", "-d", volume["device"]], check=False)
-    os.unlink(f"{STATE}/{volume['lv_name']}.json")
     if volume.get("origin"):
         os.unlink(volume["image"])
         frees = f"{STATE}/frees-{volume['origin']}"

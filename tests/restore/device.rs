@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::testkit::guest::backups::{beside, run_expecting, snapshot_expecting, volbak};
-use crate::testkit::guest::{Mounted, program, quoted, sh};
+use crate::testkit::guest::{Mounted, WITHOUT_OTHER_MOUNTS, program, quoted, sh};
 use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise};
 use crate::testkit::wait::{Killed, assert_no_loop_device, met, wait_until};
 use volbak::layout::{Handling, HoldsKind};
@@ -948,7 +948,7 @@ fn a_target_that_is_used_by_another_way_is_refused_by_name() {
     let point = dir.path().join("ns");
     fs::create_dir(&point).unwrap();
     let script = format!(
-        "mount -o ro {small} {point} && echo ready && exec sleep infinity",
+        "{WITHOUT_OTHER_MOUNTS}mount -o ro {small} {point} && echo ready && exec sleep infinity",
         small = one,
         point = quoted(&point)
     );

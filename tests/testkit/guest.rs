@@ -52,6 +52,11 @@ losetup() {
 }
 "#;
 
+/// For scripts in a mount namespace of their own, which begins with what other tests have mounted at this moment. It would keep
+/// their filesystems mounted: what they unmount would be written, and leave its loop device, only when the script has ended.
+pub const WITHOUT_OTHER_MOUNTS: &str =
+    "findmnt -rno TARGET | grep -F /.tmp | tac | xargs -r -d '\\n' -n 1 umount -l 2>/dev/null; ";
+
 /// Runs a bash script and gives all that came of it, a failure too.
 pub fn sh_output(script: &str) -> Output {
     let script = format!("{PATIENT}{script}");

@@ -10,6 +10,7 @@ use volbak::events::SourceName;
 use volbak::log::{Format, Journal, Kind, Line, Log, Severity};
 
 use super::{HOSTILE, PATIENCE, out, text_of};
+use crate::testkit::guest::WITHOUT_OTHER_MOUNTS;
 
 /// systemd's own journal, with `/run` of its own.
 struct Journald {
@@ -28,7 +29,8 @@ impl Journald {
                       { [ -e /etc/machine-id ] || exit 3; } && mount --bind \"$0\"/machine-id /etc/machine-id && \
                       exec /usr/lib/systemd/systemd-journald";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(configured.path());
+        let script = format!("{WITHOUT_OTHER_MOUNTS}{script}");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(configured.path());
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut journald = Self { process, _configured: configured };
         let limit = Instant::now() + Duration::from_secs(60);

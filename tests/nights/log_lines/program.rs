@@ -14,6 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat}
 use serde_json::Value as Json;
 
 use super::{Entry, Listener, field};
+use crate::testkit::guest::WITHOUT_OTHER_MOUNTS;
 use crate::testkit::stand_in::{self, Host};
 
 /// The program with `/run/systemd/journal` of its own, in which `journal` listens, and what came there.
@@ -21,7 +22,8 @@ fn under(journal: &Listener, program: &Command, stderr: impl Into<Stdio>) -> (Ou
     let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && \
                   mount --bind \"$JOURNAL_DIRECTORY\" /run/systemd/journal && exec \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(program.get_program());
+    let script = format!("{WITHOUT_OTHER_MOUNTS}{script}");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(program.get_program());
     command.args(program.get_args());
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("JOURNAL_DIRECTORY", journal.directory.path());

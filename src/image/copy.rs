@@ -15,7 +15,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks that are under way: one is read, one is written, and two wait in between.
 const CHUNKS: usize = 4;
 /// After an error the place is looked for in pieces of this size.
-const BLOCK_BYTES: usize = 4096;
+const BLOCK_BYTES: u64 = 4096;
 
 /// How a disk is copied.
 pub struct Copy<'a> {
@@ -177,14 +177,13 @@ impl Reader<'_> {
 /// Reads, or says which block cannot be read.
 fn read_at(blocks: &dyn BlockRead, offset: u64, buf: &mut [u8]) -> Result<(), CopyError> {
     let Err(source) = blocks.read_at(offset, buf) else { return Ok(()) };
-    let mut at = offset;
-    while at < offset + buf.len() as u64 {
+    let (mut at, end) = (offset, offset + buf.len() as u64);
+    while at < end {
         // Blocks of the medium begin at multiples of their size.
-        let to_border = BLOCK_BYTES - place(at, at / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
-        let block = &mut buf[place(at, offset)..];
-        let len = to_border.min(block.len());
-        blocks.read_at(at, &mut block[..len]).map_err(|source| CopyError::Read { offset: at, source })?;
-        at += len as u64;
+        let border = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
+        let block = &mut buf[place(at, offset)..place(border.min(end), offset)];
+        blocks.read_at(at, block).map_err(|source| CopyError::Read { offset: at, source })?;
+        at = border;
     }
     Err(CopyError::Read { offset, source })
 }

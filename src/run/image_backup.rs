@@ -93,7 +93,7 @@ impl OpenImage {
             return None;
         }
         let errors = self.manifest.problem_counts.errors;
-        let count = if errors == 1 { "1 problem".to_owned() } else { format!("{errors} problems") };
+        let count = shown::counted(errors, "problem", "problems");
         let first = self.manifest.problems.iter().find(|problem| problem.severity == Severity::Error);
         let first = first.map_or_else(String::new, |problem| {
             format!(", the first of which is: {}: {}", shown::text(&problem.location), shown::text(&problem.what))

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use chrono::{DateTime, Utc};
 
 use super::table::word;
-use super::view::{FleetView, HostView, Light, VolumeView, age, counted};
+use super::view::{FleetView, HostView, Light, VolumeView, age};
 use crate::report::Verification;
 use crate::report::escape::html as escaped;
 use crate::report::size::df_percent;
+use crate::shown::counted;
 use crate::units::ByteLen;
 
 /// With more volumes the tables of volumes in order begin closed.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::state::{HostState, VolumeState, folder_of};
 use crate::report::facts::RunVerdict;
 use crate::report::verification::CheckLevel;
+use crate::shown::counted;
 
 /// How far a clock may be ahead.
 const AHEAD: TimeDelta = TimeDelta::hours(1);
@@ -222,10 +223,6 @@ impl VolumeView {
         let reason = reasons.into_iter().map(|(_, what)| what).collect::<Vec<_>>().join("; ");
         Self { light, reason, state }
     }
-}
-
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
 fn hours(then: DateTime<Utc>, now: DateTime<Utc>) -> i64 {

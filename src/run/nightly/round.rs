@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::dump::Dumps;
-use super::jobs::{Begun, Turns, Unit, at_once, units};
+use super::jobs::{Turns, Unit, at_once, units};
 use super::limits::Stop;
 use super::night::Night;
 use super::select::SelectedVolume;
@@ -75,20 +75,19 @@ impl Round<'_> {
 
     fn job(&self, turns: &Turns<'_>) {
         while let Some(begun) = turns.next(|report| self.night.reason_to_stop(report)) {
-            self.unit(&begun, turns);
+            self.unit(&begun.unit, begun.others_wait, true, turns);
         }
     }
 
-    /// A volume, or the volumes of a set.
-    fn unit(&self, begun: &Begun<'_, '_>, turns: &Turns<'_>) {
-        let (unit, others_wait) = (&begun.unit, begun.others_wait);
+    /// A volume, or the volumes of a set. With `may_be_postponed` it is tried again later, if it fails for a reason that may pass.
+    fn unit(&self, unit: &Unit, others_wait: bool, may_be_postponed: bool, turns: &Turns<'_>) {
         if let Some(together) = unit.set.and_then(|at| self.sets.get(at)) {
-            self.set(together, unit, others_wait, true, turns);
+            self.set(together, unit, others_wait, may_be_postponed, turns);
             return;
         }
         for at in &unit.members {
             let Some(candidate) = self.chosen.get(*at) else { continue };
-            let turn = Turn { others_wait, may_prune: self.may_prune, taken: None, may_be_postponed: true };
+            let turn = Turn { others_wait, may_prune: self.may_prune, taken: None, may_be_postponed };
             if self.attempt(*at, candidate, &turn, turns) {
                 self.postponed().push(Postponed { unit: unit.clone(), failed_at: Instant::now() });
             }
@@ -132,29 +131,20 @@ impl Round<'_> {
         let mut waiting = postponed.into_iter();
         while let Some(Postponed { unit, failed_at }) = waiting.next() {
             self.wait_until(failed_at + self.night.config.retry_pause);
-            let together = unit.set.and_then(|at| self.sets.get(at));
             // A set was begun with its first snapshot, and none of it is backed up: the time of day does not end it.
-            let stop = match together {
-                Some(_) => self.night.end_of_run(turns.shared().report),
-                None => self.night.reason_to_stop(turns.shared().report),
+            let is_set = unit.set.and_then(|at| self.sets.get(at)).is_some();
+            let stop = if is_set {
+                self.night.end_of_run(turns.shared().report)
+            } else {
+                self.night.reason_to_stop(turns.shared().report)
             };
-            let others_wait = !waiting.as_slice().is_empty();
-            match (stop, together) {
-                (None, Some(together)) => {
-                    self.set(together, &unit, others_wait, false, turns);
-                }
-                (stop, _) => {
-                    for at in &unit.members {
-                        let Some(candidate) = self.chosen.get(*at) else { continue };
-                        if let Some(stop) = &stop {
-                            self.not_reached(*at, candidate, stop, turns);
-                            continue;
-                        }
-                        let turn =
-                            Turn { others_wait, may_prune: self.may_prune, taken: None, may_be_postponed: false };
-                        self.attempt(*at, candidate, &turn, turns);
-                    }
-                }
+            let Some(stop) = stop else {
+                self.unit(&unit, !waiting.as_slice().is_empty(), false, turns);
+                continue;
+            };
+            for at in &unit.members {
+                let Some(candidate) = self.chosen.get(*at) else { continue };
+                self.not_reached(*at, candidate, &stop, turns);
             }
         }
     }
@@ -176,10 +166,17 @@ impl Round<'_> {
             let source = candidate.facts.name();
             self.night.collector.on_event(&Event::SourceFailed { source, why: format!("not started: {why}") });
         }
-        let before = shelf_of(self.shelves, &candidate.facts.lv);
         VolumeReport {
             outcome: Outcome::NotStarted(why.clone()),
             out_of_time: stop.is_out_of_time,
+            ..self.blank(candidate)
+        }
+    }
+
+    /// The report of a volume that was not read.
+    pub(super) fn blank(&self, candidate: &SelectedVolume) -> VolumeReport {
+        let before = shelf_of(self.shelves, &candidate.facts.lv);
+        VolumeReport {
             group: Some(candidate.facts.vg.clone()),
             ..self.night.blank_volume(&candidate.facts.lv, before.map(|shelf| shelf.history(None)).unwrap_or_default())
         }

@@ -16,7 +16,6 @@ use super::volume::Turn;
 use crate::events::Event;
 use crate::report::{Outcome, VolumeReport};
 use crate::run::backup::taken::TakenSnapshot;
-use crate::run::prune::shelf_of;
 
 /// A member that is read again from its snapshot.
 struct Unread<'r> {
@@ -79,14 +78,7 @@ impl Round<'_> {
             let why = open.why_again(&candidate.facts.lv);
             let source = candidate.facts.name();
             self.night.world.observer.on_event(&Event::SourcePostponed { source, why: why.clone() });
-            let before = shelf_of(self.shelves, &candidate.facts.lv);
-            let report = VolumeReport {
-                outcome: Outcome::Failed(why),
-                group: Some(candidate.facts.vg.clone()),
-                ..self
-                    .night
-                    .blank_volume(&candidate.facts.lv, before.map(|shelf| shelf.history(None)).unwrap_or_default())
-            };
+            let report = VolumeReport { outcome: Outcome::Failed(why), ..self.blank(candidate) };
             turns.shared().add(*at, report);
         }
         self.postponed().push(Postponed { unit: unit.clone(), failed_at: Instant::now() });

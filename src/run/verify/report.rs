@@ -11,6 +11,7 @@ use crate::run::boot::BootOutcome;
 use crate::run::check::record::{self, LevelResult, Record};
 use crate::run::check::second_opinion::SecondOpinion;
 use crate::run::check::{CheckLevel, Finding, Verdict};
+use crate::shown::counted;
 use crate::store::Backup;
 
 /// The report of a verification.
@@ -78,10 +79,7 @@ impl VerifyReport {
 
     /// "2 things are wrong".
     pub(in crate::run) fn how_much_is_wrong(&self) -> String {
-        match self.findings_total {
-            1 => "1 thing is wrong".to_owned(),
-            count => format!("{count} things are wrong"),
-        }
+        counted(self.findings_total, "thing is wrong", "things are wrong")
     }
 
     fn summary_of_files(&self) -> String {

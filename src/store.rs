@@ -29,6 +29,7 @@ pub mod records;
 pub mod remains;
 pub mod removal;
 pub mod retention;
+mod retried;
 pub mod shared;
 mod stem;
 

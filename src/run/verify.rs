@@ -21,6 +21,7 @@ use crate::run::check::{
 };
 use crate::run::rehearse::{self, RehearseOptions};
 use crate::store::Backup;
+use crate::store::open::OpenError;
 
 pub use self::report::VerifyReport;
 
@@ -136,6 +137,9 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
             findings.not_checked("a damaged archive is not restored for a test");
         }
     }
+    if findings.total > 0 && sides.archive.is_some() {
+        check_still_there(files)?;
+    }
     for finding in &findings.first {
         let problem = Problem::new(Severity::Error, finding.place(files.stem(), files.kind()), &finding.what);
         around.observer.on_event(&Event::Problem(problem));
@@ -185,6 +189,15 @@ fn sealed_content(
         findings.about(BackupFile::Archive, format!("its SHA-1 is {found}, and it should be {expected}"));
     }
     Ok(content::Seen { archive_sha1, members, ..content::Seen::default() })
+}
+
+/// Checks that an archive that was open can be opened again. What was found while its share went away says nothing about
+/// the backup.
+fn check_still_there(files: &Backup) -> Result<(), CheckError> {
+    match files.open_stored_archive() {
+        Err(OpenError::Io { source, .. }) => Err(CheckError::Here(source)),
+        _ => Ok(()),
+    }
 }
 
 /// Checks that this process can open and read a backup's files: without free descriptors, each good file would look

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::retried::{RetriedFile, tried_again};
 use crate::encryption::LockedError;
 use crate::outside::{BlockRead, FileBlocks};
 
@@ -55,7 +56,7 @@ fn for_whom(recipients: &[String]) -> String {
 pub fn open_regular(path: &Path) -> Result<Arc<dyn BlockRead>, OpenError> {
     let failed = failed_at(path);
     let not_a_file = |what| OpenError::NotAFile { path: path.to_owned(), what };
-    let facts = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+    let facts = tried_again(|| rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)).map_err(failed)?;
     if let Some(what) = name_of_other(FileType::from_raw_mode(facts.st_mode)) {
         return Err(not_a_file(what));
     }
@@ -68,14 +69,18 @@ pub(super) fn open_known(directory: impl AsFd, at: &Path, path: &Path) -> Result
     let failed = failed_at(path);
     let not_a_file = |what| OpenError::NotAFile { path: path.to_owned(), what };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, at, flags, Mode::empty()).map_err(|error| match error {
+    let opened = tried_again(|| rustix::fs::openat(&directory, at, flags, Mode::empty()));
+    let file = opened.map_err(|error| match error {
         Errno::LOOP => not_a_file("a symbolic link"),
         error => failed(error),
     })?;
     // The node may have been replaced since its type was checked.
     let facts = rustix::fs::fstat(&file).map_err(failed)?;
     match name_of_other(FileType::from_raw_mode(facts.st_mode)) {
-        None => Ok(Arc::new(FileBlocks::new(File::from(file), u64::try_from(facts.st_size).unwrap_or(0)))),
+        None => {
+            let len_bytes = u64::try_from(facts.st_size).unwrap_or(0);
+            Ok(Arc::new(RetriedFile::new(FileBlocks::new(File::from(file), len_bytes))))
+        }
         Some(what) => Err(not_a_file(what)),
     }
 }

@@ -17,6 +17,7 @@ mod other_numbers;
 mod places;
 mod remap;
 mod second_opinion;
+mod share;
 mod shared_host;
 #[path = "../testkit/mod.rs"]
 mod testkit;

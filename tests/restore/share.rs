@@ -1,0 +1,100 @@
+//! Promise: a share that does not answer for a moment costs a moment; one that does not answer at all makes no backup bad.
+//!
+//! strace(1) makes calls of the real program fail.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Share {
+    _dir: tempfile::TempDir,
+    at: PathBuf,
+}
+
+impl Share {
+    /// With one backup of an ext4.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().to_owned();
+        fs::create_dir_all(at.join("tree/below")).unwrap();
+        fs::write(at.join("tree/below/file"), b"content\n".repeat(4000)).unwrap();
+        let image = at.join("disk.img");
+        let made =
+            Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(at.join("tree")).arg(&image).arg("8M").output();
+        assert!(made.unwrap().status.success());
+        let share = Self { _dir: dir, at };
+        fs::create_dir(share.at.join("backups")).unwrap();
+        let made = share.volbak(&["-q", "snapshot", image.to_str().unwrap()]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        share
+    }
+
+    fn file(&self, suffix: &str) -> PathBuf {
+        let archive = fs::read_dir(self.at.join("backups/disk")).unwrap().map(|entry| entry.unwrap().path());
+        let archive =
+            archive.map(|path| path.into_os_string().into_string().unwrap()).find(|path| path.ends_with(".tar.gz"));
+        archive.unwrap().replace(".tar.gz", suffix).into()
+    }
+
+    fn volbak(&self, args: &[&str]) -> Output {
+        self.command(Command::new(env!("CARGO_BIN_EXE_volbak")), args)
+    }
+
+    fn command(&self, mut command: Command, args: &[&str]) -> Output {
+        command.args(args).env("VOLBAK_BACKUP_DESTINATION", self.at.join("backups")).output().unwrap()
+    }
+
+    /// Runs volbak, with these faults in calls of this file. Returns the status, the errors, and the number of calls that failed.
+    fn failing(&self, faults: &[&str], file: &Path, args: &[&str]) -> (i32, String, usize) {
+        let log = self.at.join("log");
+        let mut strace = Command::new("strace");
+        strace.args(["--seccomp-bpf", "-f", "-qq", "-o"]).arg(&log).arg("-P").arg(file);
+        strace.args(["-e", "trace=openat,pread64"]);
+        for fault in faults {
+            strace.args(["-e", &format!("inject={fault}")]);
+        }
+        strace.arg(env!("CARGO_BIN_EXE_volbak"));
+        let output = self.command(strace, args);
+        let failed = fs::read_to_string(log).unwrap().matches("(INJECTED)").count();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap(), failed)
+    }
+
+    fn listed(&self) -> String {
+        String::from_utf8(self.volbak(&["list"]).stdout).unwrap()
+    }
+}
+
+#[test]
+fn a_share_that_does_not_answer_once_has_no_bad_backup() {
+    let share = Share::new();
+    for suffix in [".tar.gz", ".manifest.json", ".index", ".checksum"] {
+        for fault in ["pread64:error=EIO:when=1", "pread64:error=ETIMEDOUT:when=2", "openat:error=ESTALE:when=1..2"] {
+            let (status, said, failed) =
+                share.failing(&[fault], &share.file(suffix), &["verify", "disk", "--no-record"]);
+            assert_eq!(status, 0, "{suffix}, {fault}: {said}");
+            assert!(failed > 0 || fault.ends_with('2'), "{suffix}, {fault}: no such call");
+        }
+    }
+    let out = share.at.join("out");
+    let restore = ["-q", "restore", "disk", "--to", out.to_str().unwrap()];
+    let (status, said, failed) = share.failing(&["pread64:error=EIO:when=1"], &share.file(".tar.gz"), &restore);
+    assert!(status == 0 && failed > 0, "{status}, {failed}: {said}");
+    assert_eq!(fs::read(out.join("below/file")).unwrap(), b"content\n".repeat(4000));
+}
+
+#[test]
+fn a_place_that_cannot_be_read_is_bad_and_a_share_that_is_gone_is_not() {
+    let share = Share::new();
+    let archive = share.file(".tar.gz");
+    let gone = ["pread64:error=EIO:when=1+", "openat:error=EIO:when=2+"];
+    let (status, said, _) = share.failing(&gone, &archive, &["verify", "disk"]);
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("it may be good or bad"), "{said}");
+    assert!(!share.file(".verified.json").exists());
+    assert!(!share.listed().contains("BAD"));
+
+    let (status, said, _) = share.failing(&gone[..1], &archive, &["verify", "disk"]);
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("Input/output error"), "{said}");
+    assert!(share.listed().contains("BAD"));
+}

@@ -8,6 +8,7 @@ use ureq::http::Method;
 use super::answers::{Attachment, Link, Server, Volume};
 use super::catalogue::ServiceKind;
 use super::error::CloudError;
+use super::message::in_path;
 use super::session::Session;
 use crate::shown;
 
@@ -16,6 +17,8 @@ const MOST_PAGES: usize = 10_000;
 const MOST_ROWS: usize = 500_000;
 /// A row of a list.
 pub(super) trait Row {
+    /// Whether an answer that is cut off links to the rest.
+    const HAS_LINKS: bool = true;
     fn id(&self) -> &str;
 }
 
@@ -32,6 +35,8 @@ impl Row for Server {
 }
 
 impl Row for Attachment {
+    /// Cinder cuts the list off at its `osapi_max_limit`, and does not say so.
+    const HAS_LINKS: bool = false;
     fn id(&self) -> &str {
         &self.id
     }
@@ -49,7 +54,8 @@ impl Session {
     ) -> Result<Vec<T>, CloudError> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let endpoint = self.endpoint(service)?;
-        let mut query = format!("{query}&limit={}", self.limits.page);
+        let first = format!("{query}&limit={}", self.limits.page);
+        let mut query = first.clone();
         let mut asked = BTreeSet::new();
         let mut ids = BTreeSet::new();
         let mut rows: Vec<T> = Vec::new();
@@ -78,7 +84,14 @@ impl Session {
             if rows.len() > MOST_ROWS {
                 return Err(endless(format!("it has more than {MOST_ROWS} rows")));
             }
-            let Some(next) = next else { return Ok(rows) };
+            let Some(next) = next else {
+                // The end is a page with nothing new.
+                match rows.last().filter(|_| is_new && !T::HAS_LINKS) {
+                    Some(last) => query = format!("{first}&marker={}", in_path(last.id())?),
+                    None => return Ok(rows),
+                }
+                continue;
+            };
             if !is_new {
                 return Err(endless("a page has nothing new and leads to another one".to_owned()));
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::{Value, json};
-use volbak::cloud::{CloudMap, Difference};
+use volbak::cloud::{Attached, CloudMap, Difference};
 use volbak::config::OpenStackOptions;
 use volbak::run::cloud::{MapError, take};
 
@@ -101,6 +101,9 @@ fn the_map_has_both_sides_of_each_attachment_and_names_where_they_differ() {
     assert!(map.volumes.iter().all(|volume| volume.differences.is_empty()), "{:?}", map.volumes);
     assert_eq!(CloudMap::from_bytes(&map.to_bytes().unwrap()).unwrap(), map);
 
+    let own = named("data-2").attachments[0].instance.clone().unwrap();
+    let other = map.instances.iter().find(|one| one.id != own).unwrap().id.clone();
+
     // The rows of the recovery table: an attachment that Nova does not map, one that Cinder does not have, a status.
     for (key, answer) in answers.lock().unwrap().iter_mut() {
         let mut value: Value = serde_json::from_str(answer).unwrap();
@@ -114,6 +117,10 @@ fn the_map_has_both_sides_of_each_attachment_and_names_where_they_differ() {
             // What is a secret stays in the answer.
             for one in all {
                 one["connection_info"]["auth_password"] = "chap-geheim".into();
+                // The same attachment, at another instance.
+                if one["volume_id"] == id("data-2") {
+                    one["instance"] = other.clone().into();
+                }
             }
         }
         if key == "volumes" {
@@ -134,6 +141,13 @@ fn the_map_has_both_sides_of_each_attachment_and_names_where_they_differ() {
     assert!(matches!(differences("data-3")[..], [Difference::OnlyCinder { .. }]), "{:?}", differences("data-3"));
     assert!(matches!(differences("data-4")[..], [Difference::OnlyNova { .. }]), "{:?}", differences("data-4"));
     assert!(matches!(differences("data-1")[..], [Difference::Status { .. }]), "{:?}", differences("data-1"));
+    let two = differences("data-2");
+    assert!(
+        matches!(&two[..], [Difference::OnlyCinder { instance: Some(named), .. }, Difference::OnlyNova { instance }]
+            | [Difference::OnlyNova { instance }, Difference::OnlyCinder { instance: Some(named), .. }]
+            if *named == other && *instance == own),
+        "{two:?}"
+    );
     let written = String::from_utf8(map.to_bytes().unwrap()).unwrap();
     assert!(!written.contains("geheim") && !written.contains("gAAAA"), "{written}");
 }
@@ -179,10 +193,15 @@ fn thousand() -> Server {
             }
             _ => return Reply::Json(404, "{}".to_owned()),
         };
-        let from: usize = asked.path.split("marker=").nth(1).map_or(0, |marker| marker.parse().unwrap());
+        // Of an attachment the marker is the last one's id: Cinder cuts that list off without a link.
+        let after = |marker: &str| match marker.strip_prefix('a') {
+            Some(last) => last.parse::<usize>().unwrap() + 1,
+            None => marker.parse().unwrap(),
+        };
+        let from = asked.path.split("marker=").nth(1).map_or(0, after);
         let page = &rows[from..(from + 100).min(rows.len())];
         let mut answer = json!({ list: page });
-        if from + 100 < rows.len() {
+        if from + 100 < rows.len() && list != "attachments" {
             answer[format!("{list}_links")] =
                 json!([{ "rel": "next", "href": format!("{base}/x?marker={}", from + 100) }]);
         }
@@ -218,6 +237,9 @@ fn a_thousand_volumes_take_seconds_and_little_memory() {
     let map = CloudMap::from_bytes(&output.stdout).unwrap();
     assert_eq!((map.volumes.len(), map.instances.len()), (1000, 200));
     assert!(map.volumes.iter().all(|volume| volume.differences.is_empty() && volume.attachments.len() == 1));
+    // From the list of attachments, all pages of it.
+    let is_known = |one: &Attached| one.cinder.as_ref().is_some_and(|side| side.iqn.is_some() && side.status.is_some());
+    assert!(map.volumes.iter().all(|volume| volume.attachments.iter().all(is_known)));
     let (seconds, kib) = said.lines().last().unwrap().split_once(' ').unwrap();
     assert!(seconds.parse::<f64>().unwrap() < 10.0, "{seconds} s of processor time");
     let kib: u64 = kib.parse().unwrap();

@@ -200,10 +200,11 @@ fn both_sides(
     for (server, one) in mapped {
         let side = NovaSide { attachment: one.attachment_id, device: one.device, bdm: one.bdm_uuid };
         let attached = both.entry(one.volume).or_default();
-        // The same attachment, or else one of the same instance.
+        // The same attachment, unless Cinder has it at another instance; or else one of the same instance.
         let by_id = attached.iter().position(|other| {
             let cinder = other.cinder.as_ref().and_then(|cinder| cinder.attachment.as_ref());
-            other.nova.is_none() && side.attachment.is_some() && cinder == side.attachment.as_ref()
+            let is_elsewhere = other.instance.as_ref().is_some_and(|instance| *instance != server);
+            other.nova.is_none() && side.attachment.is_some() && cinder == side.attachment.as_ref() && !is_elsewhere
         });
         let of_instance =
             || attached.iter().position(|other| other.nova.is_none() && other.instance.as_ref() == Some(&server));

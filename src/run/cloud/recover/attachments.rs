@@ -38,6 +38,15 @@ impl Draft<'_> {
                 } else if is_freeing && knows_ids && nova.attachment.is_none() {
                     let instance = self.named(&instance);
                     self.step(Action::FreeWedge { volume: name, instance }, "an earlier call began it");
+                } else if is_half_made(cinder.status.as_deref()) && self.is_root(volume, one, &instance) {
+                    let what = format!(
+                        "its attachment to the instance {} is {}: the compute host never had the volume, which is the root volume. {}",
+                        self.named(&instance),
+                        cinder.status.as_deref().unwrap_or_default(),
+                        self.refresh(volume, &instance)
+                    );
+                    self.held_back.insert(instance.clone());
+                    self.unclear(volume, Some(&instance), what);
                 } else if is_half_made(cinder.status.as_deref()) {
                     let why = format!(
                         "its attachment is {}: the compute host never had the volume; Cinder would delete the attachment, and \
@@ -107,22 +116,11 @@ impl Draft<'_> {
             self.held_back.insert(id.to_owned());
             return self.unclear(volume, Some(id), what);
         }
-        let device = one.nova.as_ref().and_then(|nova| nova.device.as_deref());
-        let root = self.instances.get(id).and_then(|instance| instance.root_device.as_deref());
-        let is_root = match (root, device) {
-            (Some(root), Some(device)) => root == device,
-            // Not known: a bootable volume may be the root.
-            _ => volume.bootable,
-        };
-        if is_root {
+        if self.is_root(volume, one, id) {
             self.held_back.insert(id.to_owned());
             let what = format!(
-                "the wedge on a root volume: Nova maps it to the instance {instance}, and Cinder has no attachment. Nova cannot \
-                 detach a root volume. On a controller: `openstack server stop {id}`, then `nova-manage volume_attachment \
-                 refresh {id} {} CONNECTOR.json`, with what `nova-manage volume_attachment get_connector --json` prints on {} in \
-                 CONNECTOR.json",
-                volume.id,
-                self.instances.get(id).and_then(|instance| instance.host.as_deref()).unwrap_or("the compute host")
+                "the wedge on a root volume: Nova maps it to the instance {instance}, and Cinder has no attachment. {}",
+                self.refresh(volume, id)
             );
             return self.unclear(volume, Some(id), what);
         }
@@ -131,5 +129,27 @@ impl Draft<'_> {
              detaching fail"
         );
         self.step(Action::FreeWedge { volume: named_volume(volume), instance }, why);
+    }
+
+    /// Whether Nova maps it as the root volume of the instance.
+    fn is_root(&self, volume: &CloudVolume, one: &Attached, instance: &str) -> bool {
+        let device = one.nova.as_ref().and_then(|nova| nova.device.as_deref());
+        let root = self.instances.get(instance).and_then(|instance| instance.root_device.as_deref());
+        match (root, device) {
+            (Some(root), Some(device)) => root == device,
+            // Not known: a bootable volume may be the root.
+            _ => volume.bootable,
+        }
+    }
+
+    /// The commands that give a root volume a new attachment.
+    fn refresh(&self, volume: &CloudVolume, instance: &str) -> String {
+        format!(
+            "Nova cannot detach a root volume. On a controller: `openstack server stop {instance}`, then `nova-manage \
+             volume_attachment refresh {instance} {} CONNECTOR.json`, with what `nova-manage volume_attachment get_connector --json` \
+             prints on {} in CONNECTOR.json",
+            volume.id,
+            self.instances.get(instance).and_then(|instance| instance.host.as_deref()).unwrap_or("the compute host")
+        )
     }
 }

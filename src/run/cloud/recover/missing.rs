@@ -99,7 +99,7 @@ impl Draft<'_> {
         }
         let is_certain = self.wish.from_map || own.is_some() || self.wish.past.wanted.contains_key(&pair);
         if let Some(saved) = self.wish.saved.filter(|_| !is_certain)
-            && let Some(at) = self.seen.since(instance, DETACH, saved.taken_at)
+            && let Some(at) = self.seen.since(instance, &[DETACH], saved.taken_at)
         {
             let what = format!(
                 "the saved map has it attached to the instance {}, from which a volume was detached through the API at {} UTC: \

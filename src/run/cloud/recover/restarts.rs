@@ -4,11 +4,15 @@ use chrono::{DateTime, Utc};
 
 use super::draft::Draft;
 use super::plan::{Action, Finding, Step};
-use super::seen::{REBOOT, named_instance, task};
+use super::seen::{EVACUATE, REBOOT, START, named_instance, task};
 use crate::cloud::Instance;
 
 /// Nova's power state of a running instance.
 const RUNNING: i64 = 1;
+/// Nova's names of the actions after which an instance runs.
+const SWITCHED_ON: [&str; 5] = ["create", START, REBOOT, "resume", "unpause"];
+/// Nova's names of the actions after which it does not run, each with the status that it then has.
+const SWITCHED_OFF: [(&str, &str); 3] = [("stop", "SHUTOFF"), ("pause", "PAUSED"), ("suspend", "SUSPENDED")];
 
 /// Plans the restarts.
 pub(super) fn restarts(draft: &mut Draft<'_>) {
@@ -50,7 +54,17 @@ fn verdict(draft: &Draft<'_>, instance: &Instance) -> Verdict {
     let before = wish.saved.and_then(|map| map.instances.iter().find(|one| one.id == instance.id));
     let status = before.map_or(instance.status.as_str(), |before| before.status.as_str());
     let ran = matches!(status, "ACTIVE" | "REBOOT" | "HARD_REBOOT" | "PASSWORD");
-    if !ran {
+    let switched = switched(draft, instance, before.is_some());
+    if let Some((at, action)) = switched
+        && SWITCHED_OFF.contains(&(action, instance.status.as_str()))
+    {
+        let at = at.format("%Y-%m-%d %H:%M:%S");
+        let what = format!("the action {action} at {at} UTC, before the outage, switched it off: it is not restarted");
+        return Verdict::Right(ran.then_some(what));
+    }
+    let was_off = SWITCHED_OFF.iter().any(|(_, off)| *off == status);
+    let was_switched_on = was_off && switched.is_some_and(|(_, action)| SWITCHED_ON.contains(&action));
+    if !ran && !was_switched_on {
         let what = if status == "SHUTOFF" {
             return Verdict::Right(None);
         } else if before.is_some() {
@@ -74,18 +88,18 @@ fn verdict(draft: &Draft<'_>, instance: &Instance) -> Verdict {
     }
     // Without the time of the outage nothing is done; the plan is only shown.
     let since = wish.outage.unwrap_or(DateTime::<Utc>::MAX_UTC);
-    if let Some(at) = draft.seen.since(&instance.id, REBOOT, since) {
+    if let Some(at) = draft.seen.since(&instance.id, &[REBOOT, START, EVACUATE], since) {
         let at = at.format("%Y-%m-%d %H:%M:%S");
         let is_running = instance.power_state == Some(RUNNING) && instance.status == "ACTIVE";
         return match task(instance) {
             Some(task) => Verdict::Right(Some(format!(
-                "it was rebooted at {at} UTC, after the outage, and Nova is still working on it ({task})"
+                "it was restarted at {at} UTC, after the outage, and Nova is still working on it ({task})"
             ))),
             None if is_running => {
-                Verdict::Right(Some(format!("it was rebooted at {at} UTC, after the outage, and runs")))
+                Verdict::Right(Some(format!("it was restarted at {at} UTC, after the outage, and runs")))
             }
             None => Verdict::Unclear(format!(
-                "it was rebooted at {at} UTC, after the outage, and does not run (status {}, power state {}). If the outage \
+                "it was restarted at {at} UTC, after the outage, and does not run (status {}, power state {}). If the outage \
                  was later: --outage; else look at `openstack console log show`",
                 instance.status,
                 instance.power_state.map_or_else(|| "unknown".to_owned(), |state| state.to_string())
@@ -107,6 +121,14 @@ fn verdict(draft: &Draft<'_>, instance: &Instance) -> Verdict {
         why.push_str(&format!("; Nova has to finish its task ({task}) first"));
     }
     Verdict::Restart(why)
+}
+
+/// The last action before the outage that switched the instance on or off: since the saved map, or ever if that does not have it.
+fn switched<'a>(draft: &'a Draft<'_>, instance: &Instance, is_in_map: bool) -> Option<(DateTime<Utc>, &'a str)> {
+    let map = draft.wish.saved.filter(|_| is_in_map).map(|map| map.taken_at);
+    let since = map.unwrap_or(DateTime::<Utc>::MIN_UTC);
+    let kinds: Vec<&str> = SWITCHED_ON.into_iter().chain(SWITCHED_OFF.map(|(action, _)| action)).collect();
+    draft.seen.newest(&instance.id, &kinds, since, draft.wish.outage?)
 }
 
 /// Instances of the saved map that Nova does not have.

@@ -107,6 +107,8 @@ impl Restarted {
 /// Nova's name of the action.
 pub(crate) const REBOOT: &str = "reboot";
 /// Nova's name of the action.
+pub(crate) const START: &str = "start";
+/// Nova's name of the action.
 pub(crate) const DETACH: &str = "detach_volume";
 
 /// Nova's name of the action.
@@ -120,11 +122,23 @@ impl Seen {
         self.actions.get(instance).map_or(&[], Vec::as_slice)
     }
 
-    /// The newest action of this kind since then.
-    pub(super) fn since(&self, instance: &str, action: &str, since: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let times = self.actions_of(instance).iter().filter(|one| one.action == action).filter_map(|one| one.began);
+    /// The newest action of these kinds since then.
+    pub(super) fn since(&self, instance: &str, kinds: &[&str], since: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.newest(instance, kinds, since, DateTime::<Utc>::MAX_UTC).map(|(began, _)| began)
+    }
+
+    /// The newest action of these kinds in this time, the end excluded.
+    pub(super) fn newest(
+        &self,
+        instance: &str,
+        kinds: &[&str],
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Option<(DateTime<Utc>, &str)> {
+        let of_kind = self.actions_of(instance).iter().filter(|one| kinds.contains(&one.action.as_str()));
+        let times = of_kind.filter_map(|one| Some((one.began?, one.action.as_str())));
         // Nova's times are whole seconds.
-        times.filter(|began| began.timestamp() >= since.timestamp()).max()
+        times.filter(|(began, _)| began.timestamp() >= since.timestamp() && *began < until).max()
     }
 
     pub(crate) fn instance(&self, id: &str) -> Option<&Instance> {

@@ -17,7 +17,7 @@ use crate::shown::{self, hex};
 
 const FOLDER: &str = "/var/lib/volbak/recover";
 /// A journal that was written to within this time is of the same outage, unless another one is named.
-const SAME_OUTAGE: TimeDelta = TimeDelta::hours(24);
+pub(super) const SAME_OUTAGE: TimeDelta = TimeDelta::hours(24);
 
 pub(super) struct Situation {
     pub(super) outage: Option<DateTime<Utc>>,
@@ -72,6 +72,15 @@ pub(super) fn find(
         }
     }
     let saved = saved(options, session, own, doubts)?;
+    if let Some(map) =
+        saved.as_ref().filter(|_| own.is_none() && options.outage.is_none() && options.from_map.is_none())
+    {
+        doubts.push(format!(
+            "the outage is taken to be later than the newest saved map, of {}: if it was earlier, that map shows its damage; name its \
+             time with --outage, and the map from before it decides",
+            shown(map.taken_at)
+        ));
+    }
     let outage = options.outage.or(own.and_then(|header| header.outage)).or(saved.as_ref().map(|map| map.taken_at));
     Ok(Situation { outage, saved, is_new, stops })
 }

@@ -152,6 +152,12 @@ fn the_wedge_on_a_root_volume_is_named_with_its_commands_and_not_touched() {
     let text = plan.text();
     assert!(text.contains("nova-manage volume_attachment refresh s v CONNECTOR.json"), "{text}");
     assert!(text.contains("it is restarted when its volumes are settled"), "{text}");
+    // The same of an attachment that was never completed: Nova would refuse to detach it.
+    let mut half = pair("s", Some(("a", "reserved")), Some("a"));
+    half.nova.as_mut().unwrap().device = Some("/dev/vda".to_owned());
+    let state = seen(vec![volume("v", "reserved", vec![half])], vec![instance("s", "ACTIVE", 1)]);
+    let plan = planned(&state, None, &Past::default(), false);
+    assert!(plan.steps.is_empty() && plan.text().contains("nova-manage volume_attachment refresh s v"), "{plan:?}");
     // Without the device of the root, a bootable volume is taken for one.
     let mut unknown = instance("s", "ACTIVE", 1);
     unknown.root_device = None;
@@ -216,6 +222,46 @@ fn each_instance_that_ran_is_restarted_once() {
     for status in ["SHUTOFF", "ERROR", "ACTIVE"] {
         let plan = planned(&seen(vec![], vec![instance("s", status, 4)]), Some(&saved), &Past::default(), false);
         assert_eq!(plan.steps.len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn what_was_switched_off_before_the_outage_stays_off_and_what_was_switched_on_is_restarted() {
+    let saved = |status: &str| {
+        let mut map = seen(vec![], vec![instance("s", status, 1)]).map;
+        map.taken_at = "2026-11-28T02:00:00Z".parse().unwrap();
+        map
+    };
+    let restarts = |before: Option<&str>, now: &str, actions: &[(&str, &str)]| {
+        let mut state = seen(vec![], vec![instance("s", now, 4)]);
+        let action = |(action, at): &(&str, &str)| SeenAction {
+            action: (*action).to_owned(),
+            request: format!("{action} {at}"),
+            began: Some(format!("2026-11-28T{at}:00Z").parse().unwrap()),
+        };
+        state.actions.insert("s".to_owned(), actions.iter().map(action).collect());
+        let plan = planned(&state, before.map(saved).as_ref(), &Past::default(), false);
+        assert!(plan.unclear.is_empty(), "{plan:?}");
+        plan.steps.len()
+    };
+    // Its owner stopped it after the map was saved.
+    assert_eq!(restarts(Some("ACTIVE"), "SHUTOFF", &[("stop", "10:00")]), 0);
+    assert_eq!(restarts(Some("ACTIVE"), "PAUSED", &[("pause", "10:00")]), 0);
+    assert_eq!(restarts(Some("ACTIVE"), "SHUTOFF", &[("start", "11:00"), ("stop", "10:00")]), 1);
+    // Before the map, which knows better, or after the outage, as for the wedge on a root volume.
+    assert_eq!(restarts(Some("ACTIVE"), "SHUTOFF", &[("stop", "01:00")]), 1);
+    assert_eq!(restarts(Some("ACTIVE"), "SHUTOFF", &[("stop", "23:00")]), 1);
+    // It was off in the map, or is not in it, and Nova found it off after the outage.
+    assert_eq!(restarts(Some("SHUTOFF"), "SHUTOFF", &[("start", "10:00")]), 1);
+    assert_eq!(restarts(None, "SHUTOFF", &[("create", "10:00")]), 1);
+    assert_eq!(restarts(None, "SHUTOFF", &[("stop", "11:00"), ("create", "10:00")]), 0);
+    // It was started after the outage, or evacuated from a host that was lost.
+    for action in ["start", "evacuate"] {
+        let mut state = seen(vec![], vec![instance("s", "ACTIVE", 1)]);
+        let started = SeenAction { action: action.to_owned(), request: "r".to_owned(), began: Some(outage()) };
+        state.actions.insert("s".to_owned(), vec![started]);
+        let plan = planned(&state, Some(&saved("ACTIVE")), &Past::default(), false);
+        assert!(plan.steps.is_empty() && plan.notes.len() == 1, "{action}: {plan:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Local, Utc};
 
 use self::plan::decide;
 use super::error::RecoverError;
@@ -19,7 +19,7 @@ use super::look::Looker;
 use super::observe::observe;
 use super::report::Outcome;
 use super::seen::{Asked, COMPUTE_BINARY, EVACUATE, Seen, task};
-use super::situation::{default_journal, header};
+use super::situation::{SAME_OUTAGE, default_journal, header};
 use super::steps::{Fate, GRACE, fate};
 use crate::config::OpenStackOptions;
 use crate::error::with_causes;
@@ -63,6 +63,7 @@ struct Begun {
     /// The journal of a loss that is over.
     over: Option<Earlier>,
     doubts: Vec<String>,
+    stops: Vec<String>,
 }
 
 fn begin(options: &EvacuateOptions, now: DateTime<Utc>) -> Result<Begun, RecoverError> {
@@ -80,27 +81,50 @@ fn begin(options: &EvacuateOptions, now: DateTime<Utc>) -> Result<Begun, Recover
         // That loss is over; this is another one.
         over = Some(std::mem::take(&mut earlier));
     }
-    Ok(Begun { session, journal, header, earlier, over, doubts })
+    let stops = too_old(&earlier, &journal, now).into_iter().collect();
+    Ok(Begun { session, journal, header, earlier, over, doubts, stops })
+}
+
+/// A journal that was not completed, and not written to for long, says nothing about instances that came back to a host which was
+/// lost again.
+fn too_old(earlier: &Earlier, journal: &Path, now: DateTime<Utc>) -> Option<String> {
+    let last = earlier.last().filter(|last| now - *last > SAME_OUTAGE)?;
+    Some(format!(
+        "the journal {} is of an evacuation of this host that was not completed, and was written to last at {}: name another \
+         one with --journal, and what was asked for then is asked for again",
+        journal.display(),
+        last.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S")
+    ))
 }
 
 /// Makes the plan. Nothing is changed.
 pub fn plan(options: &EvacuateOptions, now: DateTime<Utc>) -> Result<(EvacuationPlan, Vec<String>), RecoverError> {
     let begun = begin(options, now)?;
     let seen = observe(&begun.session, now)?;
-    Ok((planned(options, &seen, &begun.earlier), begun.doubts))
+    Ok((begun.planned(options, &seen), begun.doubts))
 }
 
-fn planned(options: &EvacuateOptions, seen: &Seen, earlier: &Earlier) -> EvacuationPlan {
-    let backup = |lv: &str| newest_backup(options.destination.as_ref()?, lv);
-    decide(seen, &options.host, options.to.as_deref(), options.shared_disks, &asked(earlier), &backup)
+impl Begun {
+    fn planned(&self, options: &EvacuateOptions, seen: &Seen) -> EvacuationPlan {
+        let backup = |lv: &str| newest_backup(options.destination.as_ref()?, lv);
+        let (to, asked) = (options.to.as_deref(), asked(&self.earlier));
+        let mut plan = decide(seen, &options.host, to, options.shared_disks, &asked, &backup);
+        plan.stops.extend(self.stops.iter().cloned());
+        plan
+    }
 }
 
+/// What was asked for, but for instances that were seen on another host: one that is here again came back since.
 fn asked(earlier: &Earlier) -> Asked {
-    let asked = earlier.lines.iter().filter_map(|line| match line {
-        Line::Evacuate { instance, at, known } => Some((instance.clone(), (known.clone(), *at))),
-        _ => None,
-    });
-    asked.collect()
+    let mut asked = Asked::new();
+    for line in &earlier.lines {
+        match line {
+            Line::Evacuate { instance, at, known } => drop(asked.insert(instance.clone(), (known.clone(), *at))),
+            Line::Evacuated { instance, .. } => drop(asked.remove(instance)),
+            _ => {}
+        }
+    }
+    asked
 }
 
 fn newest_backup(destination: &Destination, lv: &str) -> Option<String> {
@@ -119,7 +143,7 @@ pub fn apply(
     let (started_at, began) = (now(), Instant::now());
     let begun = begin(options, started_at)?;
     let seen = observe(&begun.session, started_at)?;
-    let plan = planned(options, &seen, &begun.earlier);
+    let plan = begun.planned(options, &seen);
     if !plan.stops.is_empty() {
         return Err(RecoverError::Stopped(plan.stops.join("; ")));
     }

@@ -134,7 +134,11 @@ fn refusal(seen: &Seen, instance: &Instance, shared_disks: bool, asked: &Asked) 
     if was_asked {
         // Nova is at it, or gave it up. It is waited for; it is not asked again.
         return match (task(instance), instance.status.as_str()) {
-            (None, "ERROR") => Some(format!("Nova gave it up: `openstack server event list {}`", instance.id)),
+            (None, "ERROR" | "ACTIVE" | "SHUTOFF") => Some(format!(
+                "Nova was asked for it, and gave it up: `openstack server event list {}`. When the cause is gone, a call with \
+                 another journal (--journal) asks again",
+                instance.id
+            )),
             _ => None,
         };
     }

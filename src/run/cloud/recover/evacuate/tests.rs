@@ -1,9 +1,13 @@
 //! The plan of an evacuation, and what stops it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use chrono::TimeDelta;
 
 use super::plan::{EvacuationPlan, decide};
 use crate::cloud::Instance;
+use crate::run::cloud::recover::journal::{Earlier, Line};
 use crate::run::cloud::recover::seen::{Asked, COMPUTE_BINARY, EVACUATE, Seen, SeenAction};
 use crate::run::cloud::recover::tests::{instance, outage, pair, seen, service, volume};
 
@@ -91,12 +95,27 @@ fn an_instance_that_was_asked_for_is_waited_for_and_not_asked_for_again() {
         planned(&seen, &asked)
     };
     assert_eq!(ids(&with("REBUILD", &["req-2", "req-1"])), ["b"], "Nova is at it");
-    let given_up = with("ERROR", &["req-2", "req-1"]);
-    assert!(ids(&given_up).is_empty() && given_up.kept[0].why.contains("Nova gave it up"), "{given_up:?}");
+    for status in ["ERROR", "ACTIVE", "SHUTOFF"] {
+        let given_up = with(status, &["req-2", "req-1"]);
+        assert!(ids(&given_up).is_empty() && given_up.kept[0].why.contains("gave it up"), "{given_up:?}");
+    }
     // What the journal announced, and Nova does not have.
     assert_eq!(ids(&with("ERROR", &["req-1"])), ["b"]);
     // The service is forced down once.
     let mut seen = lost(Vec::new());
     seen.services.iter_mut().filter(|one| one.binary == COMPUTE_BINARY).for_each(|one| one.is_forced_down = true);
     assert!(!planned(&seen, &asked).force_down);
+}
+
+#[test]
+fn an_instance_that_came_back_to_a_host_that_is_lost_again_is_asked_for_again() {
+    let asked_for =
+        |instance: &str| Line::Evacuate { instance: instance.to_owned(), at: outage(), known: BTreeSet::new() };
+    let lines = vec![asked_for("a"), asked_for("b"), Line::Evacuated { instance: "a".to_owned(), at: outage() }];
+    let mut earlier = Earlier::default();
+    earlier.lines = lines;
+    assert_eq!(super::asked(&earlier).keys().collect::<Vec<_>>(), ["b"]);
+    // A journal that nobody wrote to for long may be of another loss.
+    let hours = |hours| super::too_old(&earlier, Path::new("/journal"), outage() + TimeDelta::hours(hours));
+    assert!(hours(23).is_none() && hours(25).unwrap().contains("--journal"));
 }

@@ -117,7 +117,9 @@ impl Choice {
         asked.into_iter().find_map(|property| {
             let alternatives = || self.0.iter().filter(|term| !term.is_negated && term.property == *property);
             let texts: Vec<String> = alternatives().map(|term| format!("{:?}", term.text)).collect();
-            let fits = alternatives().any(|term| term.matches(volume));
+            // Keystone may not say the names of projects. What is not known leaves nothing out.
+            let is_unknown = *property == Property::Project && volume.project[1].is_none();
+            let fits = is_unknown || alternatives().any(|term| term.matches(volume));
             (!fits).then(|| format!("`select` asks for {}", texts.join(" or ")))
         })
     }
@@ -212,6 +214,10 @@ mod tests {
         let none = metadata(&[("volbak", "No")]);
         let out = ByCloud { metadata: &none, ..volume };
         assert!(choice(&[]).leaves_out(&out).unwrap().contains("volbak=no"));
+        // Keystone does not say the names of projects.
+        let nameless = ByCloud { project: [Some("p1"), None], ..volume };
+        assert_eq!(choice(&["project=shop"]).leaves_out(&nameless), None);
+        assert!(choice(&["project!=p1"]).leaves_out(&nameless).is_some());
         // A volume without a type.
         let bare = ByCloud { volume_type: None, ..volume };
         assert!(choice(&["type=*"]).leaves_out(&bare).is_none() && choice(&["type=?*"]).leaves_out(&bare).is_some());

@@ -306,6 +306,8 @@ pub(super) struct TokenBody {
     pub(super) catalog: Vec<CatalogService>,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) roles: Vec<Role>,
+    #[serde(default)]
+    pub(super) project: Option<Project>,
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{Method, Request};
 
-use super::answers::{CatalogService, TokenAnswer};
+use super::answers::{CatalogService, Project, TokenAnswer};
 use super::catalogue::{ServiceKind, endpoint};
 use super::error::{CloudError, hint};
 use super::message::{request, understood};
@@ -53,6 +53,7 @@ pub struct Session {
     token: RefCell<Option<Secret>>,
     catalogue: RefCell<Vec<CatalogService>>,
     roles: RefCell<Vec<String>>,
+    project: RefCell<Option<Project>>,
     /// Whether Nova is older than 2.89.
     pub(super) old_compute: Cell<bool>,
 }
@@ -80,6 +81,7 @@ impl Session {
             token: RefCell::default(),
             catalogue: RefCell::default(),
             roles: RefCell::default(),
+            project: RefCell::default(),
             old_compute: Cell::default(),
         };
         session.log_in()?;
@@ -94,6 +96,11 @@ impl Session {
     /// Whether the token has the role that the policies of Cinder and Nova ask for.
     pub fn is_admin(&self) -> bool {
         self.roles.borrow().iter().any(|one| one == ADMIN)
+    }
+
+    /// The project of the token: what is made with it belongs to that project. `None` with system scope.
+    pub fn project(&self) -> Option<Project> {
+        self.project.borrow().clone()
     }
 
     /// Begins the deadline anew: for work of many steps, each of which has all of it.
@@ -130,6 +137,7 @@ impl Session {
         *self.token.borrow_mut() = Some(Secret::new(token));
         let body = understood::<TokenAnswer>(&what, &answer.body)?.token;
         *self.catalogue.borrow_mut() = body.catalog;
+        *self.project.borrow_mut() = body.project;
         *self.roles.borrow_mut() = body.roles.into_iter().map(|role| role.name).collect();
         Ok(())
     }

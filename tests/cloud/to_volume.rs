@@ -135,6 +135,11 @@ fn a_backup_becomes_a_new_volume_and_a_failure_leaves_it_in_maintenance() {
     assert!(output.status.success() && said.contains("that was not completed"), "{said}");
     assert_eq!(show(far)["status"], "available");
 
+    // One that Cinder cannot make is of no use.
+    let told = place.run(&["restore", "disk-1", "--to-volume", "huge", "--volume-size", "9000000"]);
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(!told.status.success() && said.contains("of no use: `openstack volume delete"), "{said}");
+
     // Deleted, if that was asked for.
     let told = other.run(&["restore", "disk-1", "--to-volume", "gone", "--on-failure", "delete"]);
     assert!(String::from_utf8_lossy(&told.stderr).contains("is deleted"), "{told:?}");

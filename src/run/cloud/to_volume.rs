@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 pub use self::choice::VolumeWish;
-use self::choice::{GIB, MARK, chosen, instance, is_free, mark, new_volume, unfinished};
+use self::choice::{GIB, MARK, chosen, instance, is_free, mark, new_volume, other_project, unfinished};
 pub use self::error::ToVolumeError;
 use self::error::refused;
 use self::place::{Place, lv_name};
@@ -90,6 +90,9 @@ impl ToVolume {
             Some(_) => None,
             None => Some(new_volume(&wish, entry.as_ref(), disk_gib)?),
         };
+        if new.is_some() {
+            remarks.extend(other_project(session.project().as_ref(), entry.as_ref()));
+        }
         let instance = match &wish.attach {
             None => None,
             Some(called) => Some(instance(&servers, called)?),
@@ -253,6 +256,10 @@ impl ToVolume {
             Ok(now) if now.status == "maintenance" => {
                 format!("volume {id} is not attached, and stays in maintenance: {again}")
             }
+            // Cinder did not make it: there is nothing to write to.
+            Ok(now) if now.status.starts_with("error") => {
+                format!("volume {id} is {}, and of no use: `openstack volume delete {id}`", shown::text(&now.status))
+            }
             Ok(now) => format!("volume {id} is {}: {again}", shown::text(&now.status)),
             Err(error) => format!("volume {id} is as it was left; its status is not known ({error}): {again}"),
         }
@@ -306,9 +313,14 @@ impl ToVolume {
             if now.status == status {
                 return Ok(now);
             }
-            if now.status.starts_with("error") || began.elapsed() > STEP_LIMIT {
+            let what = shown::text(&now.status);
+            if now.status.starts_with("error") {
+                return refused(format!(
+                    "Cinder or Nova gave volume {id} up: it is {what}, and not {status}; see their logs"
+                ));
+            }
+            if began.elapsed() > STEP_LIMIT {
                 let limit = STEP_LIMIT.as_secs();
-                let what = shown::text(&now.status);
                 return refused(format!(
                     "volume {id} is {what}, and did not become {status} within {limit} s; see Cinder's log"
                 ));

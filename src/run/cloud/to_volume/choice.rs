@@ -2,7 +2,7 @@
 
 use super::error::{ToVolumeError, refused};
 use crate::cloud::CloudVolume;
-use crate::openstack::{NewVolume, Server, Volume};
+use crate::openstack::{NewVolume, Project, Server, Volume};
 use crate::shown;
 
 /// The key of the metadata that marks a volume which is being written.
@@ -41,6 +41,19 @@ pub(super) fn unfinished(volumes: &[Volume]) -> impl Iterator<Item = String> {
             shown::text(&left.id),
         )
     })
+}
+
+/// A remark if the new volume will be in another project than that of the backup: Cinder makes it in the project of the user.
+pub(super) fn other_project(own: Option<&Project>, entry: Option<&CloudVolume>) -> Option<String> {
+    let before = entry?.project.as_deref()?;
+    let own = own.filter(|own| own.id != before)?;
+    let name = entry.and_then(|entry| entry.project_name.as_deref()).unwrap_or(before);
+    Some(format!(
+        "the new volume will be in the project {}, and that of the backup was in {}, whose users will not see it: `openstack volume \
+         transfer request create` gives it to them, while it is not attached",
+        shown::text(&own.name),
+        shown::text(name)
+    ))
 }
 
 /// The rows with this id, or else with this name.

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Args;
 use volbak::error::ExitClass;
 use volbak::outside::{Clock, SystemClock};
+use volbak::run::locate::called_in_cloud;
 use volbak::run::sets::sets_of;
 use volbak::store::catalog;
 
@@ -37,11 +38,11 @@ pub(crate) struct ListArgs {
 impl ListArgs {
     /// The destination and the selected volumes. A single name is the destination if it contains a `/`, or if it is a
     /// directory and no volume has that name.
-    fn wanted(&self) -> anyhow::Result<(Place, &[String])> {
+    fn wanted(&self) -> anyhow::Result<(Place, Vec<String>)> {
         let as_destination = |path: &String| {
             let place = Where { destination: Some(path.into()), config: self.place.config.clone(), ..Where::default() }
                 .place()?;
-            Ok((place, &[][..]))
+            Ok((place, Vec::new()))
         };
         let alone = match &self.volumes[..] {
             [alone] if self.place.destination.is_none() => Some(alone),
@@ -50,26 +51,42 @@ impl ListArgs {
         if let Some(path) = alone.filter(|path| path.contains('/') || *path == ".") {
             return as_destination(path);
         }
-        let known = |place: &Place| -> anyhow::Result<bool> {
-            let destination = place.open()?;
-            for name in &self.volumes {
-                if destination.existing_volume_directory(name)?.is_none() {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        };
         let directory = alone.filter(|path| Path::new(path).is_dir());
         match (self.place.place(), directory) {
             (Err(_), Some(path)) => as_destination(path),
             (Err(error), None) => Err(error.into()),
-            (Ok(place), Some(path)) if !known(&place)? => as_destination(path),
-            (Ok(place), None) if !known(&place)? => {
-                let names = self.volumes.join(", ");
-                Err(UsageError(format!("{} has no backups of {names}", place.root.display())).into())
+            (Ok(place), Some(path)) => match place.open()?.existing_volume_directory(path)? {
+                Some(_) => Ok((place, self.volumes.clone())),
+                None => as_destination(path),
+            },
+            (Ok(place), None) => {
+                let volumes = self.volumes_of(&place)?;
+                Ok((place, volumes))
             }
-            (Ok(place), _) => Ok((place, &self.volumes)),
         }
+    }
+
+    /// The volumes by the names of their directories. A display name of the cloud may stand for several.
+    fn volumes_of(&self, place: &Place) -> anyhow::Result<Vec<String>> {
+        let destination = place.open()?;
+        let mut found = Vec::new();
+        let mut unknown = Vec::new();
+        for name in &self.volumes {
+            if destination.existing_volume_directory(name)?.is_some() {
+                found.push(name.clone());
+                continue;
+            }
+            let called = called_in_cloud(&destination, name);
+            if called.is_empty() {
+                unknown.push(volbak::shown::text(name));
+            }
+            found.extend(called);
+        }
+        if !unknown.is_empty() {
+            let names = unknown.join(", ");
+            return Err(UsageError(format!("{} has no backups of {names}", place.root.display())).into());
+        }
+        Ok(found)
     }
 }
 
@@ -120,7 +137,7 @@ pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
         return Ok(class);
     }
     let (place, volumes) = args.wanted()?;
-    let destination = place.open()?.surveyed(volumes)?;
+    let destination = place.open()?.surveyed(&volumes)?;
     let mut names = destination.volume_names()?;
     names.retain(|name| volumes.is_empty() || volumes.contains(name));
     let listed: Vec<Listed> =

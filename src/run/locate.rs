@@ -195,6 +195,11 @@ fn volume_of(destination: &Destination, wanted: &str) -> Result<(String, Entries
     }
 }
 
+/// The volumes with backups that the cloud calls so, by their display name or UUID.
+pub fn called_in_cloud(destination: &Destination, name: &str) -> Vec<String> {
+    backed_up_as(destination, name).into_keys().collect()
+}
+
 /// The volume that the cloud calls so, by its display name or UUID; as it is without such a volume.
 fn by_cloud(destination: &Destination, volume: String) -> Result<(String, Entries), LocateError> {
     let found = backed_up_as(destination, &volume);

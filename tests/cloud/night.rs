@@ -57,6 +57,9 @@ fn a_night_saves_the_map_and_volumes_are_found_by_their_names() {
     assert_eq!(manifest["cloud"]["volume"]["name"], "data-1");
     assert_eq!(manifest["cloud"]["volume"]["attachments"][0]["instance_name"], "web-1");
     assert!(host.verb(&["list"]).stdout.contains("data-1 (web-1)"));
+    let did = host.verb(&["list", "same", "data-1"]);
+    assert!(did.status == 0 && [DATA_1, SAME, SAME_TOO].iter().all(|name| did.stdout.contains(name)), "{did:?}");
+    assert_eq!(host.verb(&["list", "data-2"]).status, 2);
     assert!(host.verb(&["status"]).stdout.contains(&format!("{DATA_1} [data-1 (web-1)]")));
     assert!(host.verb(&["status", "--json"]).stdout.contains("\"cloud\": \"data-1 (web-1)\""));
 

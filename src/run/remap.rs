@@ -67,7 +67,7 @@ pub fn remap(options: &RemapOptions) -> Result<RemapReport, RemapError> {
         report.was_complete = done.as_ref().is_some_and(|done| done.is_complete);
         if !report.was_complete {
             let skip = done.map(|done| done.inodes()).unwrap_or_default();
-            pass(&root, options, &skip, None, &mut report)?;
+            pass(&root, options, &skip, &HashSet::new(), None, &mut report)?;
         }
         return Ok(report);
     }
@@ -77,22 +77,27 @@ pub fn remap(options: &RemapOptions) -> Result<RemapReport, RemapError> {
         return Ok(report);
     }
     report.resumed = earlier.records.len() as u64;
+    let mut astray = HashSet::new();
     for record in &earlier.records {
-        undo::settle(&root, record, Towards::New, &mut report);
+        if !undo::settle(&root, record, Towards::New, &mut report) {
+            astray.insert(record.inode);
+        }
     }
     let skip = earlier.inodes();
-    pass(&root, options, &skip, Some(&mut journal), &mut report)?;
+    pass(&root, options, &skip, &astray, Some(&mut journal), &mut report)?;
     if report.problem_count == 0 {
         journal.complete()?;
     }
     Ok(report)
 }
 
-/// One walk. Without a journal nothing is changed.
+/// One walk. Without a journal nothing is changed. `skip` are the inodes of the journal, `astray` those of them that are not what
+/// the journal says.
 fn pass(
     root: &Root,
     options: &RemapOptions,
     skip: &HashSet<u64>,
+    astray: &HashSet<u64>,
     mut journal: Option<&mut Journal>,
     report: &mut RemapReport,
 ) -> Result<(), RemapError> {
@@ -128,6 +133,12 @@ fn pass(
             continue;
         }
         report.inodes += 1;
+        if astray.contains(&inode.number) {
+            // Moved after its change, or new and in need of one: which of the two, its number does not say.
+            let what = "it has the inode number of a file of the journal that is not found: look at its owner, which is not changed";
+            report.problem(&path, &what);
+            continue;
+        }
         if skip.contains(&inode.number) || own == Some(inode.number) {
             continue;
         }

@@ -153,6 +153,33 @@ fn what_changed_since_is_left_alone_and_what_is_not_there_is_named() {
     assert_eq!(remap(work, &tree, &[]).status.code(), Some(2));
 }
 
+#[test]
+fn a_new_file_with_the_inode_number_of_one_in_the_journal_is_named() {
+    let work = tempfile::tempdir().unwrap();
+    let mounted = hard(work.path());
+    let tree = mounted.point.join("nova");
+    let maps = ["--uid", "108:112", "--gid", "108:112"];
+    done(work.path(), &tree, &maps);
+    // As after a kill -9 before the last line.
+    let journal = work.path().join("journal");
+    let text = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, text.strip_suffix("{\"complete\":true}\n").unwrap()).unwrap();
+    let number = fs::metadata(tree.join("plain")).unwrap().ino();
+    fs::remove_file(tree.join("plain")).unwrap();
+    // ext4 gives the lowest free number.
+    let fresh = (0..50).map(|n| tree.join(format!("fresh-{n}"))).find(|path| {
+        fs::write(path, "").unwrap();
+        std::os::unix::fs::chown(path, Some(108), Some(108)).unwrap();
+        fs::metadata(path).unwrap().ino() == number
+    });
+    let fresh = fresh.unwrap();
+    let output = remap(work.path(), &tree, &maps);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let name = fresh.file_name().unwrap().to_str().unwrap();
+    assert!(output.status.code() == Some(3) && said.contains(&format!("{name}: it has the inode number")), "{said}");
+    assert_eq!(fs::metadata(&fresh).unwrap().uid(), 108);
+}
+
 /// Starts it, and kills it as soon as the journal has so many bytes, or lets it end.
 fn killed_at(mut child: Child, journal: &Path, bytes: u64) -> bool {
     let until = Instant::now() + Duration::from_secs(60);

@@ -43,14 +43,16 @@ pub fn undo(directory: &Path, path: Option<&Path>, dry_run: bool, cancel: &Cance
     Ok(report)
 }
 
-/// Brings the inode of a record to one of its states; what is not as the record says is reported, and left alone.
-pub(super) fn settle(root: &Root, record: &Record, towards: Towards, report: &mut RemapReport) {
+/// Brings the inode of a record to one of its states; what is not as the record says is reported, and left alone. Returns whether
+/// it was done.
+pub(super) fn settle(root: &Root, record: &Record, towards: Towards, report: &mut RemapReport) -> bool {
     let opened = root.look(&record.path).map_err(|error| match error {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP => "it is not there any more".to_owned(),
         error => error.to_string(),
     });
     let done = opened.and_then(|fd| record.is_of(&fd).and_then(|()| record.apply(&fd, towards)));
-    if let Err(what) = done {
-        report.problem(&record.path, &what);
+    if let Err(what) = &done {
+        report.problem(&record.path, what);
     }
+    done.is_ok()
 }

@@ -1,6 +1,7 @@
 //! Why a session does not work: the storage host's name, the way to it, or the target on it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -8,10 +9,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::kernel::{Portal, Session, SessionsError, sessions};
-use crate::outside::RunCommand;
+use crate::outside::{CommandOutput, RunCommand};
 
 /// How long a storage host may take to accept a connection.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// How long iscsiadm may take.
+const ISCSIADM_SECONDS: &str = "30";
+/// timeout(1): the time was over, or the program had to be killed then.
+const STATUS_TIMED_OUT: i32 = 124;
+const STATUS_KILLED: i32 = 137;
 
 /// What is wrong on the way to a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -154,9 +160,11 @@ fn ask(portal: &Portal, commands: &dyn RunCommand) -> Answer {
 /// The targets of a portal (SendTargets, RFC 7143, section 6 and appendix C). Its answer is not recorded.
 fn targets(portal: &Portal, commands: &dyn RunCommand) -> Answer {
     let at = portal.to_string();
-    let arguments = ["-m", "discovery", "-t", "sendtargets", "-p", &at, "-o", "nonpersistent"].map(Into::into);
-    match commands.run("iscsiadm", &arguments) {
+    match iscsiadm(&["-m", "discovery", "-t", "sendtargets", "-p", &at, "-o", "nonpersistent"], commands) {
         Err(error) => Answer::Refused(format!("iscsiadm cannot be started: {error}")),
+        Ok(output) if matches!(output.status.code(), Some(STATUS_TIMED_OUT | STATUS_KILLED)) => Answer::Refused(
+            format!("iscsiadm did not end within {ISCSIADM_SECONDS} s: look at iscsid, and at the target service"),
+        ),
         // iscsiadm(8): status 21 is an answer without any target.
         Ok(output) if output.status.success() || output.status.code() == Some(21) => {
             Answer::Targets(lines(&output.stdout).map(|(_, target)| target).collect())
@@ -167,9 +175,16 @@ fn targets(portal: &Portal, commands: &dyn RunCommand) -> Answer {
 
 /// The targets that this host has recorded. Without iscsiadm, none.
 fn recorded(commands: &dyn RunCommand) -> Vec<(Portal, String)> {
-    let output = commands.run("iscsiadm", &["-m".into(), "node".into()]);
+    let output = iscsiadm(&["-m", "node"], commands);
     let lines = |stdout: &[u8]| lines(stdout).collect();
     output.map(|output| lines(&output.stdout)).unwrap_or_default()
+}
+
+/// Runs iscsiadm, which waits for minutes where something answers that is no target, and for ever where iscsid hangs.
+fn iscsiadm(arguments: &[&str], commands: &dyn RunCommand) -> io::Result<CommandOutput> {
+    let limited = ["--kill-after=5", ISCSIADM_SECONDS, "iscsiadm"];
+    let all: Vec<OsString> = limited.iter().chain(arguments).map(OsString::from).collect();
+    commands.run("timeout", &all)
 }
 
 /// Lines of iscsiadm: `10.0.0.1:3260,1 iqn.2010-10.org.openstack:volume-…`.
@@ -178,4 +193,35 @@ fn lines(output: &[u8]) -> impl Iterator<Item = (Portal, String)> {
         let (portal, target) = std::str::from_utf8(line).ok()?.trim().split_once(' ')?;
         Some((Portal::parse(portal)?, target.trim().to_owned()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::io;
+    use std::net::TcpListener;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::{Answer, ask};
+    use crate::outside::{CommandOutput, RunCommand};
+    use crate::run::sessions::Portal;
+
+    /// iscsiadm that never ends, as timeout(1) reports it.
+    struct Hangs;
+
+    impl RunCommand for Hangs {
+        fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
+            assert!(program == "timeout" && args.iter().any(|argument| argument == "iscsiadm"), "{program} {args:?}");
+            Ok(CommandOutput { status: ExitStatus::from_raw(124 << 8), stdout: Vec::new(), stderr: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn a_portal_where_no_target_answers_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let portal = Portal { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() };
+        let Answer::Refused(why) = ask(&portal, &Hangs) else { panic!("no answer is no list of targets") };
+        assert!(why.contains("did not end within 30 s"), "{why}");
+    }
 }

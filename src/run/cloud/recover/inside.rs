@@ -13,9 +13,10 @@ pub(super) fn reboot(user: &str, address: &str, commands: &dyn RunCommand) -> Re
         return Err(format!("{user:?} is no name of a user"));
     }
     let address: IpAddr = address.parse().map_err(|_| format!("{address:?} is no address"))?;
-    let arguments =
-        ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10", "-l", user, "--"];
-    let mut all: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    // An instance that is gone before it closes the connection is not waited for.
+    let options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10", "ServerAliveInterval=5"];
+    let mut all: Vec<OsString> = options.iter().flat_map(|option| ["-o", option]).map(OsString::from).collect();
+    all.extend(["-l", user, "--"].map(OsString::from));
     all.extend([address.to_string(), "shutdown -r now".to_owned()].map(OsString::from));
     let output = commands.run("ssh", &all).map_err(|error| format!("ssh cannot be started: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -203,7 +203,7 @@ impl Listed {
         let record = record::of_entry(&entry);
         let result = record.as_ref().and_then(record::Record::decisive);
         let seen =
-            result.map(|result| Verified { at: result.verified_at, level: result.level, verdict: result.verdict });
+            result.map(|result| Verified { at: result.verified_at, level: result.reached(), verdict: result.verdict });
         let is_bad = seen.is_some_and(|seen| seen.verdict == Verdict::Bad);
         let worth = match &entry.state {
             BackupState::Damaged { .. } => Worth::Bad,

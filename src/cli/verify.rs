@@ -181,7 +181,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         }
         if report.verdict == Verdict::Bad {
             class = ExitClass::Failed;
-        } else if report.manifest_lost {
+        } else if report.manifest_lost || report.is_without_its_restore_test() {
             class = class.max(ExitClass::WithProblems);
         }
         if !args.json {
@@ -227,8 +227,9 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
         (CheckLevel::Full, Some(_)) => ("full", " with --second-opinion"),
         (CheckLevel::RestoreTest | CheckLevel::Boot, _) => ("restore-test", ""),
     };
+    let everything = if report.reached.is_some() { ", which can check everything," } else { "" };
     Some(format!(
-        "{}: it stays BAD since the verification of {}: only a verification of level {level}{second} can clear it",
+        "{}: it stays BAD since the verification of {}: only a verification of level {level}{second}{everything} can clear it",
         report.stem,
         bad.verified_at.format("%Y-%m-%d")
     ))

@@ -172,7 +172,7 @@ impl Shelf {
             record.results.iter().filter(|result| result.verdict != Verdict::Bad).map(move |result| {
                 // Without a key only the ciphertext was compared with its digests: that proves no contents.
                 let is_partly = is_sealed && result.verdict == Verdict::GoodAsFarAsChecked;
-                let level = if is_partly { CheckLevel::Quick } else { result.level };
+                let level = if is_partly { CheckLevel::Quick } else { result.reached() };
                 Verification { at: result.verified_at, level }
             })
         })

@@ -19,6 +19,7 @@ use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::events::{Event, Observer, Severity};
 use crate::outside::{Cancel, RunCommand, shown_command};
 use crate::reader::kernel::loop_device::LoopDevice;
+use crate::report::CheckLevel;
 use crate::run::check::{BackupFile, CheckError, Finding, Findings};
 use crate::run::restore::attributes::NO_FAT;
 use crate::run::restore::{RestoreError, RestoreOptions, restore};
@@ -52,14 +53,14 @@ pub(crate) fn check(
     let image = match Image::make(files, options.scratch, commands) {
         Ok(image) => image,
         Err(what) => {
-            findings.not_checked(format!("it was not restored for a test: {what}"));
+            findings.not_beyond(CheckLevel::Full, format!("it was not restored for a test: {what}"));
             return Ok(());
         }
     };
     let mounted = match image.mount() {
         Ok(mounted) => mounted,
         Err(what) => {
-            findings.not_checked(format!("it was not restored for a test: {what}"));
+            findings.not_beyond(CheckLevel::Full, format!("it was not restored for a test: {what}"));
             return Ok(());
         }
     };
@@ -85,7 +86,7 @@ pub(crate) fn check(
     match compare::compare(files, mounted.as_fd(), &how, findings) {
         Ok(()) => {}
         Err(compare::CompareError::Stopped) => return Err(CheckError::Stopped),
-        Err(compare::CompareError::Failed(what)) => findings.not_checked(what),
+        Err(compare::CompareError::Failed(what)) => findings.not_beyond(CheckLevel::Full, what),
     }
     drop(mounted);
     image.fsck(commands, findings);

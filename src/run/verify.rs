@@ -134,7 +134,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
             let how = RehearseOptions { scratch: &options.scratch, threads: options.threads, cancel: &options.cancel };
             rehearse::check(files, how, around.observer, around.commands, &mut findings)?;
         } else {
-            findings.not_checked("a damaged archive is not restored for a test");
+            findings.not_beyond(CheckLevel::Full, "a damaged archive is not restored for a test");
         }
     }
     if findings.total > 0 && sides.archive.is_some() {
@@ -153,6 +153,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         archive: files.archive_path(),
         stem: files.stem().to_owned(),
         level: options.level,
+        reached: findings.reached.filter(|reached| *reached < options.level),
         verdict,
         verified_at: around.clock.now(),
         not_checked: findings.not_checked,

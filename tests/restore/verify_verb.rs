@@ -87,3 +87,16 @@ fn the_levels_have_names_of_their_own_and_what_is_missing_is_said() {
     assert_eq!(volbak(&["verify"]).0, 2);
     assert_eq!(volbak(&["verify", "--sample", "1"]).0, 2);
 }
+
+#[test]
+fn a_restore_test_that_could_not_be_made_is_no_proof() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("backups")).unwrap();
+    back_up(dir.path(), "a");
+    let (from, missing) = (dir.path().join("backups"), dir.path().join("missing"));
+    let (from, missing) = (from.to_str().unwrap(), missing.to_str().unwrap());
+    let (status, said, _) = volbak(&["verify", "--from", from, "a", "--restore-test", "--scratch", missing]);
+    assert!(status == 3 && said.contains("it was not restored for a test"), "{said}");
+    let listed: Value = serde_json::from_str(&volbak(&["list", "--json", from]).1).unwrap();
+    assert_eq!(listed["backups"][0]["verified"]["level"], "full", "{listed}");
+}

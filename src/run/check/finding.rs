@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::kind::ArchiveKind;
+use crate::report::CheckLevel;
 use crate::store::names::{SEGMENTS, SIGNATURE, index_suffix};
 
 /// The maximum number of findings to keep.
@@ -78,6 +79,8 @@ pub struct Findings {
     pub total: u64,
     /// Checks that could not be made, and why; one line each.
     pub not_checked: Vec<String>,
+    /// The level of which all that matters was checked, if that is not the one that was asked for.
+    pub reached: Option<CheckLevel>,
 }
 
 impl Findings {
@@ -92,6 +95,12 @@ impl Findings {
     /// Adds a finding about a file as a whole.
     pub fn about(&mut self, file: BackupFile, what: impl Into<String>) {
         self.add(Finding { file, member: None, offset: None, path: None, what: what.into() });
+    }
+
+    /// Notes that nothing beyond this level could be checked, and why.
+    pub fn not_beyond(&mut self, level: CheckLevel, what: impl Into<String>) {
+        self.reached = Some(self.reached.map_or(level, |reached| reached.min(level)));
+        self.not_checked(what);
     }
 
     /// Notes a check that could not be made.

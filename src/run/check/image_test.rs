@@ -17,6 +17,7 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer};
 use crate::outside::zeros::is_zero;
 use crate::outside::{BlockCursor, BlockRead, Cancel, let_go_of_pages};
+use crate::report::CheckLevel;
 use crate::run::temporary::{TemporaryDirectory, Use};
 use crate::store::Backup;
 
@@ -36,7 +37,7 @@ pub fn check(
     let (archive, index) = match (files.open_archive(), files.open_index()) {
         (Ok(archive), Ok(index)) => (archive, index),
         (Err(error), _) | (_, Err(error)) => {
-            findings.not_checked(format!("it was not restored for a test: {}", with_causes(&error)));
+            findings.not_beyond(CheckLevel::Full, format!("it was not restored for a test: {}", with_causes(&error)));
             return Ok(());
         }
     };
@@ -50,7 +51,10 @@ pub fn check(
     let restored = match Restored::create(scratch, files.stem(), blocks.len_bytes(), observer) {
         Ok(restored) => restored,
         Err(error) => {
-            findings.not_checked(format!("it was not restored for a test: {}: {error}", scratch.display()));
+            findings.not_beyond(
+                CheckLevel::Full,
+                format!("it was not restored for a test: {}: {error}", scratch.display()),
+            );
             return Ok(());
         }
     };
@@ -63,7 +67,10 @@ pub fn check(
             return Ok(());
         }
         Err(Failed::Write(error)) => {
-            findings.not_checked(format!("it was not restored for a test: {}: {error}", scratch.display()));
+            findings.not_beyond(
+                CheckLevel::Full,
+                format!("it was not restored for a test: {}: {error}", scratch.display()),
+            );
             return Ok(());
         }
     }
@@ -86,7 +93,7 @@ pub fn check(
         }
         Err(Failed::Stopped) => Err(CheckError::Stopped),
         Err(Failed::Read(error) | Failed::Write(error)) => {
-            findings.not_checked(format!("what was restored for a test cannot be read back: {error}"));
+            findings.not_beyond(CheckLevel::Full, format!("what was restored for a test cannot be read back: {error}"));
             Ok(())
         }
     }

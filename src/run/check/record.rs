@@ -44,8 +44,12 @@ pub struct Record {
 /// The result of the last verification at a level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LevelResult {
-    /// The level.
+    /// The level that was asked for.
     pub level: CheckLevel,
+    /// The level of which all that matters could be checked, if that is a lower one: without a key, or without a restore
+    /// test for which there was no room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<CheckLevel>,
     /// The time.
     pub verified_at: DateTime<Utc>,
     /// The verdict.
@@ -66,9 +70,16 @@ pub struct LevelResult {
 }
 
 impl LevelResult {
+    /// The level of which all that matters was checked.
+    pub fn reached(&self) -> CheckLevel {
+        self.reached.unwrap_or(self.level)
+    }
+
     /// Whether it checked at least as much as the other.
     fn covers(&self, other: &Self) -> bool {
-        self.level >= other.level && (self.second_opinion.is_some() || other.second_opinion.is_none())
+        self.level >= other.level
+            && self.reached() >= other.reached()
+            && (self.second_opinion.is_some() || other.second_opinion.is_none())
     }
 }
 
@@ -105,7 +116,7 @@ impl Record {
         match self.decisive() {
             None => Health::Unverified,
             Some(result) if result.verdict == Verdict::Bad => Health::Bad { found_at: result.verified_at },
-            Some(result) => Health::Good { last_verified: result.verified_at, level: result.level },
+            Some(result) => Health::Good { last_verified: result.verified_at, level: result.reached() },
         }
     }
 
@@ -120,7 +131,7 @@ impl Record {
         let bad = self.results.iter().filter(|result| result.verdict == Verdict::Bad && !good_since(result));
         let good = self.results.iter().filter(|result| result.verdict != Verdict::Bad);
         bad.max_by_key(|result| result.verified_at)
-            .or_else(|| good.max_by_key(|result| (result.level, result.verified_at)))
+            .or_else(|| good.max_by_key(|result| (result.reached(), result.level, result.verified_at)))
     }
 
     /// The last verification at this level or a higher one, whatever its verdict.
@@ -179,7 +190,7 @@ pub fn save(files: &Backup, identity: Option<&str>, archive_bytes: u64, mut resu
     result.findings.iter_mut().for_each(shorten);
     record.results.retain(|old| old.level != result.level || !result.covers(old));
     record.results.push(result);
-    record.results.sort_by_key(|result| (result.level, result.second_opinion.is_some()));
+    record.results.sort_by_key(|result| (result.level, result.reached(), result.second_opinion.is_some()));
     let mut bytes = serde_json::to_vec_pretty(&record)?;
     bytes.push(b'\n');
 
@@ -206,6 +217,7 @@ mod tests {
     fn report(level: CheckLevel, verdict: Verdict, minute: i64) -> LevelResult {
         LevelResult {
             level,
+            reached: None,
             verified_at: at(minute),
             verdict,
             found_sha1: None,
@@ -233,6 +245,31 @@ mod tests {
         assert_eq!(health(report(CheckLevel::Full, Verdict::Good, 4)), good(4, CheckLevel::Full));
         assert_eq!(load(&files, Some("ab"), 7).unwrap().results.len(), 2);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_look_that_could_not_check_everything_clears_nothing_and_hides_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Backup::in_directory(dir.path(), "a");
+        let health = |report| save(&files, report).unwrap().health();
+        let good = |minute, level| Health::Good { last_verified: at(minute), level };
+        // Without a key, or without room for a restore test.
+        let only = |reached, report| LevelResult { reached: Some(reached), ..report };
+        let as_far = |minute, level, reached| only(reached, report(level, Verdict::GoodAsFarAsChecked, minute));
+        assert_eq!(health(as_far(0, CheckLevel::Full, CheckLevel::Quick)), good(0, CheckLevel::Quick));
+        assert_eq!(health(report(CheckLevel::Full, Verdict::Good, 1)), good(1, CheckLevel::Full));
+        assert_eq!(health(as_far(2, CheckLevel::RestoreTest, CheckLevel::Quick)), good(1, CheckLevel::Full));
+        assert_eq!(health(report(CheckLevel::Full, Verdict::Bad, 3)), Health::Bad { found_at: at(3) });
+        for level in [CheckLevel::Full, CheckLevel::RestoreTest] {
+            assert_eq!(health(as_far(4, level, CheckLevel::Quick)), Health::Bad { found_at: at(3) });
+        }
+        assert_eq!(health(as_far(5, CheckLevel::RestoreTest, CheckLevel::Full)), good(5, CheckLevel::Full));
+        // What is found without a key is cleared without one, but not by a quick check.
+        let bad = only(CheckLevel::Quick, report(CheckLevel::Full, Verdict::Bad, 6));
+        assert_eq!(health(bad), Health::Bad { found_at: at(6) });
+        assert_eq!(health(report(CheckLevel::Quick, Verdict::Good, 7)), Health::Bad { found_at: at(6) });
+        assert!(matches!(health(as_far(8, CheckLevel::Full, CheckLevel::Quick)), Health::Good { .. }));
+        assert!(load(&files, Some("ab"), 7).unwrap().results.len() < 6);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::run::boot::BootOutcome;
 use crate::run::check::record::{self, LevelResult, Record};
 use crate::run::check::second_opinion::SecondOpinion;
 use crate::run::check::{CheckLevel, Finding, Verdict};
-use crate::shown::counted;
+use crate::shown::{self, counted};
 use crate::store::Backup;
 
 /// The report of a verification.
@@ -23,6 +23,9 @@ pub struct VerifyReport {
     pub stem: String,
     /// The requested level.
     pub level: CheckLevel,
+    /// The level of which all that matters could be checked, if that is a lower one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<CheckLevel>,
     /// The verdict.
     pub verdict: Verdict,
     /// When it was finished.
@@ -65,8 +68,15 @@ impl VerifyReport {
     pub fn add_boot(&mut self, outcome: BootOutcome) {
         if matches!(outcome, BootOutcome::Up { .. }) && self.verdict != Verdict::Bad {
             self.level = CheckLevel::Boot;
+            self.reached = None;
         }
         self.boot = Some(outcome);
+    }
+
+    /// Whether a restore test was asked for, and could not be made here.
+    #[doc(hidden)]
+    pub fn is_without_its_restore_test(&self) -> bool {
+        self.level >= CheckLevel::RestoreTest && self.reached.is_some_and(|reached| reached < CheckLevel::RestoreTest)
     }
 
     /// The report on one line.
@@ -83,7 +93,7 @@ impl VerifyReport {
     }
 
     fn summary_of_files(&self) -> String {
-        let (stem, entries, members) = (&self.stem, self.entries, self.members);
+        let (stem, entries, members) = (shown::text(&self.stem), self.entries, self.members);
         let name = self.archive.file_name().and_then(|name| name.to_str());
         let is_image = name.and_then(ArchiveKind::of_name).is_some_and(|(_, kind)| kind.is_image());
         let second = self.second_opinion.map_or_else(String::new, |second| format!("; {}", second.summary()));
@@ -113,6 +123,7 @@ impl VerifyReport {
     pub fn save_record(&self, files: &Backup) -> io::Result<Record> {
         let result = LevelResult {
             level: self.level,
+            reached: self.reached,
             verified_at: self.verified_at,
             verdict: self.verdict,
             found_sha1: self.found_sha1.clone(),

@@ -77,7 +77,14 @@ pub(super) trait Keeping {
 
     fn retention(&self, key: &str, version: Option<&str>) -> Result<Option<(String, String)>, ObjectError>;
 
-    fn set_retention(&self, key: &str, version: Option<&str>, lock: &LockHeaders) -> Result<(), ObjectError>;
+    /// Sets the retention of a version. Only with `may_shorten` a lock that is there may end earlier.
+    fn set_retention(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        lock: &LockHeaders,
+        may_shorten: bool,
+    ) -> Result<(), ObjectError>;
 
     /// Whether the bucket has a rule that ends uploads; `None` if the API has no such rules.
     fn ends_uploads(&self) -> Result<Option<bool>, ObjectError>;

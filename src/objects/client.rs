@@ -217,7 +217,12 @@ impl ObjectClient {
     /// Sets the retention of a version. To end a lock earlier, credentials need a right of their own, and a store of its own
     /// to heed it.
     pub fn set_retention(&self, key: &str, version: Option<&str>, lock: &LockHeaders) -> Result<(), ObjectError> {
-        self.bucket.set_retention(key, version, lock)
+        self.bucket.set_retention(key, version, lock, true)
+    }
+
+    /// Locks the current version of an object, which was written before.
+    pub fn lock_written(&self, key: &str, lock: &LockHeaders) -> Result<(), ObjectError> {
+        self.bucket.set_retention(key, None, lock, false)
     }
 
     /// Whether a rule of the bucket ends uploads that were not completed; `None` if the API has no such rules.

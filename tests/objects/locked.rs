@@ -128,6 +128,24 @@ fn what_is_locked_is_kept_until_its_lock_ends() {
     assert!(server.keys("").iter().all(|key| server.lock_of(key).is_none()));
 }
 
+/// A backup whose archive is an upload in parts.
+fn a_long_archive_is_locked(place: &Place) {
+    lock(place);
+    let image = disk(&place.host, "vol", 20);
+    place.good(&["snapshot", &image]);
+    let stem = place.whole_backups("vol").pop_first().unwrap();
+    let key = place.client.address().key(&format!("vol/{stem}.tar.gz"));
+    assert_eq!(place.client.retention(&key, None).unwrap().unwrap().0, "GOVERNANCE");
+    assert!(place.client.head(&key).unwrap().unwrap().len > 16 << 20);
+}
+
+#[test]
+fn a_store_that_forgets_the_lock_of_an_upload_is_told_again() {
+    let server = Storing::start();
+    server.has_locks(Locks::KeptOfObjects);
+    a_long_archive_is_locked(&Place::in_process(&server, ""));
+}
+
 #[test]
 fn a_key_that_cannot_delete_marks_and_another_one_prunes() {
     let server = Storing::start();
@@ -177,7 +195,7 @@ fn doctor_says_what_a_stolen_key_could_do() {
 mod where_locks_are {
     use chrono::{DateTime, TimeDelta, Utc};
 
-    use super::{lock, locked_backups_are_kept};
+    use super::{a_long_archive_is_locked, lock, locked_backups_are_kept};
     use crate::verbs::Place;
 
     #[test]
@@ -189,6 +207,14 @@ mod where_locks_are {
         for may in ["the version before it stays", "delete backups for good", "end locks"] {
             assert!(owner.contains(may), "{may}: {owner}");
         }
+    }
+
+    #[test]
+    #[ignore = "needs a store of scripts/objects with object lock"]
+    fn a_long_archive_is_locked_in_a_real_store() {
+        let place = Place::new(crate::real::bucket("long-lock", &["x-amz-bucket-object-lock-enabled=true"]));
+        place.configure("");
+        a_long_archive_is_locked(&place);
     }
 
     #[test]

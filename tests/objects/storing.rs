@@ -43,6 +43,8 @@ struct Upload {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Locks {
     Kept,
+    /// It forgets that of an upload in parts, as Ceph's RADOS gateway does, and keeps one that a finished object is given.
+    KeptOfObjects,
     /// It takes them without a word, and forgets them.
     Forgotten,
 }
@@ -508,10 +510,22 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
                 None => refusal(404, "NoSuchObjectLockConfiguration"),
             }
         }
+        ("PUT", key, None) if query.contains_key("retention") => {
+            let text = String::from_utf8(body).unwrap();
+            let of = |name: &str| text.split(name).nth(1).unwrap().trim_matches(['<', '>', '/']).to_owned();
+            let asked = (of("Mode"), of("RetainUntilDate"));
+            if state.locks != Some(Locks::Forgotten)
+                && let Some(object) = state.objects.get_mut(key)
+            {
+                object.lock = Some(asked);
+            }
+            done(200)
+        }
         ("POST", key, None) => {
             state.made += 1;
             let id = format!("upload-{}", state.made);
-            let upload = Upload { key: key.to_owned(), lock: lock(state, headers), parts: BTreeMap::new() };
+            let upload =
+                Upload { key: key.to_owned(), lock: lock(state, headers, &[Locks::Kept]), parts: BTreeMap::new() };
             state.uploads.insert(id.clone(), upload);
             xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
         }
@@ -520,7 +534,7 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
         }
         (_, _, Some(id)) => of_upload(state, method, &id, query.get("partNumber"), body),
         ("PUT", key, None) => {
-            let object = Object { lock: lock(state, headers), ..object(body) };
+            let object = Object { lock: lock(state, headers, &[Locks::Kept, Locks::KeptOfObjects]), ..object(body) };
             let etag = object.etag.clone();
             let version = state.change(key, Some(object));
             versioned(Answer { headers: vec![("ETag", format!("\"{etag}\""))], ..done(200) }, version)
@@ -530,11 +544,11 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
     }
 }
 
-/// The lock that a request asks for, if this server keeps it.
-fn lock(state: &State, headers: &BTreeMap<String, String>) -> Option<(String, String)> {
+/// The lock that a request asks for, if this server keeps it: one that is `kept_by` these.
+fn lock(state: &State, headers: &BTreeMap<String, String>, kept_by: &[Locks]) -> Option<(String, String)> {
     let of = |name: &str| headers.get(name).cloned();
     let asked = of("x-amz-object-lock-mode").zip(of("x-amz-object-lock-retain-until-date"));
-    asked.filter(|_| state.locks == Some(Locks::Kept))
+    asked.filter(|_| state.locks.is_some_and(|locks| kept_by.contains(&locks)))
 }
 
 /// A part that is a range of another object, if that has the ETag that is asked for.

@@ -106,7 +106,13 @@ impl Keeping for S3 {
 
     /// Sets the retention of a version. To end a lock earlier, credentials need a right of their own, and a store of its own
     /// to heed it.
-    fn set_retention(&self, key: &str, version: Option<&str>, lock: &LockHeaders) -> Result<(), ObjectError> {
+    fn set_retention(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        lock: &LockHeaders,
+        may_shorten: bool,
+    ) -> Result<(), ObjectError> {
         let until = lock.until.to_rfc3339_opts(SecondsFormat::Secs, true);
         let mode = lock.mode;
         let body = format!("<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>");
@@ -114,7 +120,10 @@ impl Keeping for S3 {
         if let Some(version) = version {
             call = call.query("versionId", version);
         }
-        let call = call.body(body.as_bytes()).header("x-amz-bypass-governance-retention", "true");
+        let mut call = call.body(body.as_bytes());
+        if may_shorten {
+            call = call.header("x-amz-bypass-governance-retention", "true");
+        }
         self.wire.send(&call).map(drop)
     }
 

@@ -153,7 +153,7 @@ impl Keeping for Swift {
         Ok(None)
     }
 
-    fn set_retention(&self, _: &str, _: Option<&str>, _: &LockHeaders) -> Result<(), ObjectError> {
+    fn set_retention(&self, _: &str, _: Option<&str>, _: &LockHeaders, _: bool) -> Result<(), ObjectError> {
         Err(no_lock())
     }
 

@@ -34,8 +34,7 @@ impl ObjectStore {
 
     /// Reads the lock of an object back that was written just now. If the store does not confirm it, the object is removed.
     pub(super) fn confirm_lock(&self, key: &str, name: &str, lock: &LockHeaders) -> Result<(), StoreError> {
-        let found = self.client.retention(key, None);
-        let why = match found {
+        let why = match self.lock_there(key, lock) {
             Ok(Some((mode, until))) => {
                 let end = DateTime::parse_from_rfc3339(&until).ok();
                 let is_long = end.is_some_and(|end| end + TimeDelta::seconds(1) >= lock.until);
@@ -50,6 +49,16 @@ impl ObjectStore {
         // If it stays, it is a remain that the announcement names; a manifest is worse: it would make the backup complete.
         let _ = self.erase(key, name);
         Err(StoreError::NotLocked { path: self.path.join(name), why })
+    }
+
+    /// The lock of an object that was written with one. Ceph's RADOS gateway forgets that of an upload in parts, and keeps one that
+    /// the finished object is given.
+    fn lock_there(&self, key: &str, lock: &LockHeaders) -> Result<Option<(String, String)>, ObjectError> {
+        let found = self.client.retention(key, None)?;
+        if found.is_none() && self.client.lock_written(key, lock).is_ok() {
+            return self.client.retention(key, None);
+        }
+        Ok(found)
     }
 
     /// The end of an object's lock, if that is still to come.

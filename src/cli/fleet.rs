@@ -12,6 +12,7 @@ use volbak::error::ExitClass;
 use volbak::outside::{Clock, SystemClock, replaced};
 use volbak::report::fleet::{FleetLimits, FleetView, FoundHost};
 use volbak::run::fleet::read_states;
+use volbak::store::is_in_object_store;
 
 use super::output::{after_printing, print, print_json};
 use super::place::{self, UsageError};
@@ -20,13 +21,15 @@ pub(crate) const FLEET_EXAMPLES: &str = "\
 Examples:
   volbak fleet                                     the hosts of [fleet] in the config
   volbak fleet /mnt/fleet --hosts /etc/volbak/hosts --html /var/www/volbak/index.html
+  volbak fleet s3://backups                        all hosts below this bucket, or prefix
   volbak fleet /mnt/a /mnt/b --prometheus /var/lib/prometheus/node-exporter/volbak-fleet.prom
 
 Exit status 3: a host is silent, a backup or a full verification is overdue, a backup is bad, or a run failed.";
 
 #[derive(Debug, Args)]
 pub(crate) struct FleetArgs {
-    /// Directories with the states of hosts: destinations, or `directory` of [fleet] [default: those of the config]
+    /// Where the states of hosts are: destinations, `directory` of [fleet], or a prefix of an object store with the
+    /// destinations of hosts below it [default: that of the config]
     #[arg(value_name = "DIR")]
     directories: Vec<PathBuf>,
     /// A file with the names of the expected hosts, one per line [default: `hosts` of [fleet], or all hosts that have
@@ -61,11 +64,16 @@ impl FleetArgs {
         match &self.config {
             Some(path) => place::load(path).map(Some),
             // With all that it would say given, it need not be valid.
-            None if self.directories.is_empty() && Path::new(DEFAULT_PATH).exists() => {
+            None if self.needs_config() && Path::new(DEFAULT_PATH).exists() => {
                 place::load(Path::new(DEFAULT_PATH)).map(Some)
             }
             None => Ok(None),
         }
+    }
+
+    /// Whether the config has what was not given: the places, or how to reach an object store.
+    fn needs_config(&self) -> bool {
+        self.directories.is_empty() || self.directories.iter().any(|place| is_in_object_store(place))
     }
 
     fn roots(&self, config: Option<&Config>) -> Result<Vec<PathBuf>, UsageError> {
@@ -108,7 +116,8 @@ pub(crate) fn fleet(args: &FleetArgs) -> anyhow::Result<ExitClass> {
         proof_days: args.proof_days.unwrap_or(usual.proof_days),
     };
     let now = SystemClock.now();
-    let found: Vec<FoundHost> = read_states(&args.roots(config.as_ref())?, now)?;
+    let store = config.as_ref().map(|config| config.store.clone()).unwrap_or_default();
+    let found: Vec<FoundHost> = read_states(&args.roots(config.as_ref())?, &store, now)?;
     anyhow::ensure!(
         !found.is_empty() || !expected.is_empty(),
         "no host left a state there: is this the right directory, and is it mounted?"

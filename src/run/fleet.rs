@@ -10,7 +10,7 @@ use crate::error::with_causes;
 use crate::report::fleet::{FoundHost, HostState, MAX_STATE_BYTES, folder_of};
 use crate::store::api::{Folder, Store, Writers};
 use crate::store::records::FLEET;
-use crate::store::{Destination, StoreError, run};
+use crate::store::{Destination, StoreError, StoreOptions, run};
 
 /// The number of states of a host that are kept.
 const MAX_KEPT: usize = 30;
@@ -63,25 +63,21 @@ pub(super) fn leave(state: &HostState, destination: Option<&Destination>, shared
     errors
 }
 
-/// Reads the newest state of each host in these directories: destinations, or directories with a folder for each host. A host
-/// that is in several has the newest of all.
-pub fn read_states(roots: &[PathBuf], now: DateTime<Utc>) -> Result<Vec<FoundHost>, FleetError> {
+/// Reads the newest state of each host in these places: destinations, directories with a folder for each host, or prefixes of
+/// an object store below which the destinations are. A host that is in several has the newest of all.
+pub fn read_states(
+    roots: &[PathBuf],
+    options: &StoreOptions,
+    now: DateTime<Utc>,
+) -> Result<Vec<FoundHost>, FleetError> {
     let mut hosts: BTreeMap<String, FoundHost> = BTreeMap::new();
     for root in roots {
-        let destination = Destination::open(root)?;
-        let folder = match destination.existing_own_directory(FLEET)? {
-            Some(folder) => folder,
-            None => destination.into_store(),
-        };
-        let mut names = folder.list()?.folders;
-        names.retain(|name| !name.starts_with('.'));
-        if names.len() > MAX_HOSTS {
-            return Err(FleetError::TooMany(root.clone()));
-        }
-        for name in names {
-            let Some(found) = folder.folder(&name, false)?.and_then(|host| newest(&*host, &name, now)) else {
-                continue;
+        for (name, folders) in host_folders(Destination::reach(root, options)?)? {
+            let found = match folders.as_slice() {
+                [folder] => folder.folder(&name, false)?.and_then(|host| newest(&*host, &name, now)),
+                several => Some(FoundHost { state: Err(claimed_by(several)), name: name.clone() }),
             };
+            let Some(found) = found else { continue };
             let is_newer = |other: &FoundHost| match (&found.state, &other.state) {
                 (Ok(found), Ok(other)) => found.at > other.at,
                 (Ok(_), Err(_)) => true,
@@ -93,6 +89,47 @@ pub fn read_states(roots: &[PathBuf], now: DateTime<Utc>) -> Result<Vec<FoundHos
         }
     }
     Ok(hosts.into_values().collect())
+}
+
+/// The names of hosts, and the folders in which each has its own: several if destinations below a prefix claim to be of one host.
+fn host_folders(destination: Destination) -> Result<BTreeMap<String, Vec<Folder>>, FleetError> {
+    let mut found = match destination.existing_own_directory(FLEET)? {
+        Some(folder) => in_folder(&folder)?,
+        None => return Ok(by_name(in_folder(&destination.into_store())?)),
+    };
+    if found.is_empty() && !destination.is_local() {
+        for (prefix, name) in in_folder(&destination.into_store())? {
+            let of_host = prefix.folder(&name, false)?.map(Destination::over);
+            if let Some(folder) = of_host.map(|host| host.existing_own_directory(FLEET)).transpose()?.flatten() {
+                found.extend(in_folder(&folder)?);
+            }
+        }
+    }
+    Ok(by_name(found))
+}
+
+fn by_name(found: Vec<(Folder, String)>) -> BTreeMap<String, Vec<Folder>> {
+    let mut all: BTreeMap<String, Vec<Folder>> = BTreeMap::new();
+    for (folder, name) in found {
+        all.entry(name).or_default().push(folder);
+    }
+    all
+}
+
+/// A host that may write to its own prefix could leave a newer state for another host there.
+fn claimed_by(folders: &[Folder]) -> String {
+    let places: Vec<String> = folders.iter().map(|folder| folder.path().display().to_string()).collect();
+    format!("its states are in several places: {}; name the destinations that count", places.join(", "))
+}
+
+/// The folders in this one that can be those of hosts: some stores fail to list what has a control character in its name.
+fn in_folder(folder: &Folder) -> Result<Vec<(Folder, String)>, FleetError> {
+    let mut names = folder.list()?.folders;
+    names.retain(|name| !name.starts_with('.') && !name.contains(char::is_control));
+    if names.len() > MAX_HOSTS {
+        return Err(FleetError::TooMany(folder.path().to_owned()));
+    }
+    Ok(names.into_iter().map(|name| (Folder::clone(folder), name)).collect())
 }
 
 /// The newest state of a host that is not named after a time in the future; `None` if the folder has no state.
@@ -134,6 +171,7 @@ mod tests {
     use chrono::{DateTime, TimeDelta};
 
     use super::read_states;
+    use crate::store::StoreOptions;
 
     #[test]
     fn whatever_lies_in_a_hosts_folder_is_an_error_of_that_host() {
@@ -159,7 +197,7 @@ mod tests {
         fs::create_dir(at("directory").join(name)).unwrap();
         fs::write(at("nothing").join("notes.txt"), "{}").unwrap();
         let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_800);
-        let found = read_states(&[dir.path().to_owned()], now).unwrap();
+        let found = read_states(&[dir.path().to_owned()], &StoreOptions::default(), now).unwrap();
         let names: Vec<&str> = found.iter().map(|host| host.name.as_str()).collect();
         assert_eq!(names, ["binary", "deep", "empty", "fifo", "huge", "link"]);
         assert!(found.iter().all(|host| host.state.is_err()));

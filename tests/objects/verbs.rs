@@ -461,6 +461,39 @@ fn four_hosts_with_the_same_names_do_not_mix() {
 }
 
 #[test]
+fn the_states_of_hosts_are_read_from_their_prefixes() {
+    let server = Storing::start();
+    let places = [1, 2].map(|host| Place::in_prefix(&server, &format!("host-{host}"), ""));
+    let volumes = [1, 2].map(|host| format!("volume-{host}"));
+    for (place, volume) in places.iter().zip(&volumes) {
+        place.host.add_ext4(volume);
+        // Both runs are of this machine: each gets a state of a host with a name of its own.
+        place.good(&["run"]);
+        let folder = place.client.address().key(".volbak/fleet/");
+        let states = server.keys(&folder);
+        let state = states.iter().find(|key| !key.ends_with(".volbak-folder")).unwrap();
+        let (host, name) = state[folder.len()..].split_once('/').unwrap();
+        let text = String::from_utf8(place.client.get(state, ALL).unwrap().unwrap()).unwrap();
+        let (of_volume, quoted) = (format!("on-{volume}"), |name: &str| format!("\"host\":\"{name}\""));
+        let text = text.replace("\"host\": \"", "\"host\":\"").replace(&quoted(host), &quoted(&of_volume));
+        server.put(&format!("{folder}{of_volume}/{name}"), text.as_bytes());
+    }
+    let hosts = |status: i32, roots: &[&str]| -> Vec<String> {
+        let did = places[0].verb(&[&["fleet", "--json"], roots].concat());
+        assert_eq!(did.status, status, "{roots:?}: {did:?}");
+        // Of a prefix with several hosts, none can speak for another one.
+        assert_eq!(did.stdout.contains("its states are in several places"), status == 3, "{did:?}");
+        let view: Value = serde_json::from_str(&did.stdout).unwrap();
+        let names = view["hosts"].as_array().unwrap().iter().map(|host| host["name"].as_str().unwrap().to_owned());
+        names.filter(|name| name.starts_with("on-")).collect()
+    };
+    assert_eq!(hosts(0, &[]), ["on-volume-1"]);
+    let both = ["on-volume-1", "on-volume-2"];
+    assert_eq!(hosts(0, &["s3://backups/host-1", "s3://backups/host-2"]), both);
+    assert_eq!(hosts(3, &["s3://backups"]), both);
+}
+
+#[test]
 fn two_runs_that_do_not_see_each_others_lease_do_not_mix() {
     let server = Storing::start();
     let place = Place::in_process(&server, "");

@@ -323,7 +323,9 @@ fn may_pass(error: &ObjectError) -> bool {
 /// The last part of a message about the deadline.
 fn last_of(error: &ObjectError) -> String {
     match error {
-        ObjectError::NoAnswer { why, .. } => why.clone(),
+        ObjectError::NoAnswer { why, endpoint, .. } => {
+            format!("{why}; check that the store runs, and that this host reaches {endpoint}")
+        }
         ObjectError::Status { status, code, message, .. } => format!("status {status} {code}{message}"),
         other => other.to_string(),
     }

@@ -142,8 +142,14 @@ fn to_search(volume: &str, entry: CatalogEntry, since: Option<DateTime<Utc>>) ->
     let files = entry.files().seen();
     let why = match entry.state {
         BackupState::Complete { manifest } => {
-            let is_wanted = since.is_none_or(|since| manifest.started_at >= since);
-            return is_wanted.then_some(Ok(Searched { typed, files, manifest }));
+            if since.is_some_and(|since| manifest.started_at < since) {
+                return None;
+            }
+            // The index of an encrypted backup is that of the facts which are encrypted, too.
+            match manifest.unsealed() {
+                Ok(manifest) => return Some(Ok(Searched { typed, files, manifest: Box::new(manifest) })),
+                Err(error) => with_causes(&error),
+            }
         }
         BackupState::WithoutManifest => "it has no index: another program made it".to_owned(),
         BackupState::Damaged { what } => format!("it is damaged: {what}"),

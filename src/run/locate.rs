@@ -16,6 +16,7 @@ use chrono::{DateTime, Local, Utc};
 
 use self::moment::Moment;
 use crate::archive::kind::ArchiveKind;
+use crate::encryption::keyring;
 use crate::manifest::Manifest;
 use crate::run::check::record;
 use crate::run::cloud::names::backed_up_as;
@@ -240,6 +241,7 @@ fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc
             notes.push(format!("{} is passed over: a verification found it bad", entry.stem));
         } else {
             notes.extend(partial_note(entry, manifest, entries, now));
+            notes.extend(unsigned_note(entry, manifest, entries));
             return Ok(Located { files: entry.files(), notes });
         }
     }
@@ -291,6 +293,7 @@ fn of_date(
         BackupState::Complete { manifest } => {
             notes.extend(bad_note(&files));
             notes.extend(partial_note(chosen, manifest, entries, now));
+            notes.extend(unsigned_note(chosen, manifest, entries));
         }
         BackupState::WithoutManifest => notes.push(format!("{} has no manifest", chosen.stem)),
         BackupState::Damaged { what } => notes.push(format!("{} is damaged: {what}", chosen.stem)),
@@ -327,6 +330,24 @@ fn partial_note(
         "{} is partial: {} of its files or regions are missing or damaged; {other}",
         entry.stem, manifest.problem_counts.errors
     ))
+}
+
+/// What to know of a plain backup where earlier ones are encrypted, and so signed.
+fn unsigned_note(entry: &CatalogEntry, manifest: &Manifest, entries: &[CatalogEntry]) -> Option<String> {
+    if manifest.kind().is_sealed() || !keyring::has_keys() {
+        return None;
+    }
+    let is_earlier_and_sealed = |other: &CatalogEntry| match &other.state {
+        BackupState::Complete { manifest: other } => other.kind().is_sealed() && other.started_at < manifest.started_at,
+        _ => false,
+    };
+    entries.iter().any(is_earlier_and_sealed).then(|| {
+        format!(
+            "{} is not encrypted, and earlier backups of {} are: it has no signature, so that anyone with write access to the \
+             destination may have made it",
+            entry.stem, entry.name
+        )
+    })
 }
 
 /// Whether a verification found this backup bad.

@@ -239,6 +239,49 @@ fn without_a_key_each_verb_says_who_has_one_and_makes_nothing() {
     assert!(said.contains("as far as it can be checked") && said.contains("the contents of files"), "{said}");
     let said = host.with_key("one", 0, &["verify", archive, "--restore-test"]);
     assert!(said.contains("good") && said.contains("second opinion") && !said.contains("as far as"), "{said}");
+
+    // A verification that restored nothing does not end well, and does not hide the one that did.
+    for said in [
+        host.without_key(3, &["verify", archive, "--restore-test"]),
+        host.with_key("other", 3, &["verify", archive, "--restore-test"]),
+    ] {
+        assert!(said.contains("nothing is restored for a test"), "{said}");
+    }
+    let destination = host.path("b");
+    let listed = run_expecting(0, &["list", destination.to_str().unwrap()]);
+    assert!(listed.contains("restore-test: good"), "{listed}");
+}
+
+#[test]
+fn a_plain_backup_that_is_newer_than_encrypted_ones_is_told() {
+    let host = Host::with_files();
+    host.back_up();
+    let (destination, target) = (host.path("b"), host.path("target"));
+    let (destination, target) = (destination.to_str().unwrap(), target.to_str().unwrap());
+    let restore = ["restore", "vol", "--destination", destination, "--to", target];
+    let told = "is not encrypted, and earlier backups of vol are";
+    assert!(!host.with_key("one", 0, &restore).contains(told));
+    // Whoever can write there needs no key for it.
+    let image = host.image();
+    run_expecting(0, &["snapshot", image.to_str().unwrap(), "--name", "vol", "--destination", destination]);
+    fs::remove_dir_all(target).unwrap();
+    let said = host.with_key("one", 0, &restore);
+    assert!(said.contains(told) && said.contains("it has no signature"), "{said}");
+}
+
+#[test]
+fn files_are_found_by_the_encrypted_index() {
+    let host = Host::with_files();
+    host.back_up();
+    let destination = host.path("b");
+    let of_file = ["find", "secret-file-002", "--destination", destination.to_str().unwrap()];
+    for key in ["one", "two"] {
+        let said = host.with_key(key, 0, &of_file);
+        assert!(said.contains("1 backup searched") && said.contains("secret-directory-1/secret-file-002"), "{said}");
+    }
+    for said in [host.without_key(1, &of_file), host.with_key("other", 1, &of_file)] {
+        assert!(said.contains("is not searched: it is encrypted for") && said.contains(&host.public("one")), "{said}");
+    }
 }
 
 #[test]

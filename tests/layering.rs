@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Knows keys and age files, and no backups.
     ("encryption", &[]),
     ("archive", &["entry", "encryption"]),
-    ("manifest", &["layout", "archive", "cloud", "encryption"]),
+    ("manifest", &["source", "layout", "archive", "cloud", "encryption"]),
     ("store", &["manifest", "archive", "objects", "encryption"]),
     ("report", &[]),
     ("mail", &["report"]),

@@ -38,6 +38,10 @@ pub(crate) mod incompat {
     pub(crate) const INLINE_DATA: u32 = 0x8000;
     pub(crate) const ENCRYPT: u32 = 0x1_0000;
     pub(crate) const CASEFOLD: u32 = 0x2_0000;
+
+    /// What every reader of this crate understands.
+    pub(crate) const UNDERSTOOD: u32 =
+        FILETYPE | RECOVER | EXTENTS | HAS_64BIT | MMP | FLEX_BG | CSUM_SEED | LARGEDIR | ENCRYPT;
 }
 
 /// `s_feature_ro_compat`.
@@ -56,6 +60,21 @@ pub(crate) mod ro_compat {
     pub(crate) const PROJECT: u32 = 0x2000;
     pub(crate) const VERITY: u32 = 0x8000;
     pub(crate) const ORPHAN_PRESENT: u32 = 0x1_0000;
+
+    /// What every reader of this crate understands.
+    pub(crate) const UNDERSTOOD: u32 = SPARSE_SUPER
+        | LARGE_FILE
+        | BTREE_DIR
+        | HUGE_FILE
+        | GDT_CSUM
+        | DIR_NLINK
+        | EXTRA_ISIZE
+        | QUOTA
+        | BIGALLOC
+        | METADATA_CSUM
+        | READONLY
+        | PROJECT
+        | ORPHAN_PRESENT;
 }
 
 /// A contradiction in a superblock. Each reader has its own words for it.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::PoolFacts;
+
 /// The facts of an image backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
@@ -28,24 +30,8 @@ fn is_zero(number: &u64) -> bool {
 /// A thin pool, and its history up to a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PoolRecord {
-    /// LVM's UUIDs of the group and the pool.
-    pub(crate) pool_uuid: String,
-    /// The UUID of the volume.
-    pub(crate) volume_uuid: String,
-    /// The volume's number in the pool.
-    pub(crate) thin_id: u64,
-    /// The boot of the host.
-    pub(crate) boot_id: String,
-    /// The kernel's number of the pool's device in that boot.
-    pub(crate) disk_sequence: u64,
-    /// LVM's transaction of the pool.
-    pub(crate) transaction: u64,
-    /// The pool's counter of snapshots.
-    pub(crate) counter: u64,
-    /// That counter when the snapshot was taken.
-    pub(crate) created: u64,
-    /// The length of a chunk.
-    pub(crate) chunk_bytes: u64,
+    #[serde(flatten)]
+    pub(crate) facts: PoolFacts,
     /// The snapshot was written to after its mapping was read: the mapping is not that of the archive.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) was_written: bool,

@@ -16,6 +16,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use self::dump::MappedRun;
 use self::dump::{Expected, read_dump};
 pub(crate) use self::error::ThinError;
@@ -44,7 +46,7 @@ pub(crate) struct ThinSnapshot {
 }
 
 /// The pool, and its history up to a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PoolFacts {
     /// LVM's UUIDs of the group and the pool.
     pub(crate) pool_uuid: String,
@@ -52,7 +54,7 @@ pub(crate) struct PoolFacts {
     pub(crate) volume_uuid: String,
     /// The volume's number in the pool.
     pub(crate) thin_id: u64,
-    /// The boot of this host.
+    /// The boot of the host.
     pub(crate) boot_id: String,
     /// The kernel's number of the pool's device, which no other device has in this boot: the same number means that the
     /// kernel has had the pool open all the time.

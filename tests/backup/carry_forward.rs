@@ -20,7 +20,8 @@ use crate::testkit::guest::backups::{
 };
 use crate::testkit::guest::{Mounted, changed, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
 use crate::testkit::proof::{
-    Random, back_up, back_up_from, back_up_sharing, copy, entries, lines, restore_options, restore_with, verify_level,
+    Random, assert_right, back_up, back_up_from, back_up_sharing, copy, entries, lines, restore_options, restore_with,
+    verify_level,
 };
 use crate::testkit::tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
 use crate::testkit::{guest, proof};
@@ -56,15 +57,6 @@ fn padding(files: &Backup) -> usize {
 
 fn carried_entries(files: &Backup) -> u64 {
     proof::manifest(files).carried.map_or(0, |carried| carried.counts.entries)
-}
-
-/// Fails unless a backup is that of the tree as it is now: as one is that was made with nothing to carry from, and whole.
-fn assert_right(files: &Backup, tree: &Path, scratch: &Path) {
-    let full = back_up(tree, &scratch.join("full"));
-    assert!(entries(files) == entries(&full), "the index is not that of the tree");
-    let report = verify_level(files, CheckLevel::Full);
-    assert_eq!(report.verdict, Verdict::Good, "{:?}", report.findings);
-    fs::remove_dir_all(scratch.join("full")).unwrap();
 }
 
 // --- Random edits ---------------------------------------------------------------------------------------------------

@@ -12,12 +12,11 @@ use sha2::{Digest, Sha256};
 use volbak::archive::carry::Share;
 use volbak::archive::index::{Line, MemberLine};
 use volbak::events::Severity;
-use volbak::run::check::{CheckLevel, Verdict};
 use volbak::store::Backup;
 
 use crate::testkit::guest::backups::{assert_all_good, manifest, snapshot};
 use crate::testkit::guest::{changed, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
-use crate::testkit::proof::{self, Random, Told, back_up, back_up_from, copy, entries, lines, verify_level};
+use crate::testkit::proof::{self, Random, Told, assert_right, back_up, back_up_from, copy, entries, lines};
 use crate::testkit::tree::{Filesystem, assert_equal_trees, noise, text};
 
 const TODAY_AGAIN: Share = Share { every_days: 7, parent_day: 20, today: 20 };
@@ -41,15 +40,6 @@ fn cut_members(files: &Backup) -> Vec<MemberLine> {
         _ => None,
     };
     lines(files).into_iter().filter_map(member).collect()
-}
-
-/// Fails unless a backup is as one that was made with nothing to carry from.
-fn assert_right(files: &Backup, tree: &Path, scratch: &Path) {
-    let full = back_up(tree, &scratch.join("full"));
-    assert!(entries(files) == entries(&full), "the index is not that of the tree");
-    let report = verify_level(files, CheckLevel::Full);
-    assert_eq!(report.verdict, Verdict::Good, "{:?}", report.findings);
-    fs::remove_dir_all(scratch.join("full")).unwrap();
 }
 
 // --- A database on a disk, through the command line -------------------------------------------------------------------

@@ -30,7 +30,7 @@ use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::kernel::tree::TreeWalk;
 use volbak::reader::{Found, FsReader};
-use volbak::run::check::CheckLevel;
+use volbak::run::check::{CheckLevel, Verdict};
 use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};
 use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, verify};
 use volbak::shown::hex;
@@ -58,6 +58,15 @@ impl Observer for Told {
             self.0.lock().unwrap().push(problem.clone());
         }
     }
+}
+
+/// Fails unless a backup is that of the tree as it is now: as one is that was made with nothing to carry from, and whole.
+pub fn assert_right(files: &Backup, tree: &Path, scratch: &Path) {
+    let full = back_up(tree, &scratch.join("full"));
+    assert!(entries(files) == entries(&full), "the index is not that of the tree");
+    let report = verify_level(files, CheckLevel::Full);
+    assert_eq!(report.verdict, Verdict::Good, "{:?}", report.findings);
+    fs::remove_dir_all(scratch.join("full")).unwrap();
 }
 
 /// A backup of `tree` in `directory`, all four files.

@@ -15,30 +15,6 @@ use crate::outside::BlockRead;
 const MIN_BLOCKS_PER_GROUP: u32 = 256;
 /// `s_state`: errors were found.
 const STATE_ERRORS: u16 = 0x2;
-/// Supported; ENCRYPT for what is not encrypted.
-const KNOWN_INCOMPAT: u32 = incompat::FILETYPE
-    | incompat::RECOVER
-    | incompat::EXTENTS
-    | incompat::HAS_64BIT
-    | incompat::MMP
-    | incompat::FLEX_BG
-    | incompat::CSUM_SEED
-    | incompat::LARGEDIR
-    | incompat::ENCRYPT;
-const KNOWN_RO_COMPAT: u32 = ro_compat::SPARSE_SUPER
-    | ro_compat::LARGE_FILE
-    | ro_compat::BTREE_DIR
-    | ro_compat::HUGE_FILE
-    | ro_compat::GDT_CSUM
-    | ro_compat::DIR_NLINK
-    | ro_compat::EXTRA_ISIZE
-    | ro_compat::QUOTA
-    | ro_compat::BIGALLOC
-    | ro_compat::METADATA_CSUM
-    | ro_compat::READONLY
-    | ro_compat::PROJECT
-    | ro_compat::ORPHAN_PRESENT;
-
 /// The decoded superblock. Lengths are in filesystem blocks unless stated otherwise.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a bit of the superblock")]
@@ -121,8 +97,9 @@ impl Superblock {
         if is_old && (compat, incompat, ro_compat) != (0, 0, 0) {
             return left("features that its revision does not know");
         }
-        if incompat & !KNOWN_INCOMPAT != 0 || ro_compat & !KNOWN_RO_COMPAT != 0 {
-            let (incompat, ro_compat) = (incompat & !KNOWN_INCOMPAT, ro_compat & !KNOWN_RO_COMPAT);
+        // ENCRYPT is understood of what is not encrypted.
+        if incompat & !incompat::UNDERSTOOD != 0 || ro_compat & !ro_compat::UNDERSTOOD != 0 {
+            let (incompat, ro_compat) = (incompat & !incompat::UNDERSTOOD, ro_compat & !ro_compat::UNDERSTOOD);
             return left(&format!("the features {incompat:#x} (incompat) and {ro_compat:#x} (ro_compat)"));
         }
         let needs_replay = incompat & incompat::RECOVER != 0;

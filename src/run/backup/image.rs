@@ -84,7 +84,7 @@ fn archive(
     }
 
     let known = read_mapping(backup, guard);
-    let unchanged_before = known.as_ref().and_then(|known| unchanged_before(backup, previous.as_ref(), &known.record));
+    let unchanged_before = known.as_ref().and_then(|known| unchanged_before(backup, previous.as_ref(), &known.facts));
     backup.step("reading the used blocks");
     let options = backup.write_options(guard);
     let outputs = Outputs {

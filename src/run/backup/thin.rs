@@ -12,7 +12,7 @@ use crate::source::{PoolFacts, SnapshotGuard, ThinSnapshot};
 /// The mapping of the volume, and the facts by which the next backup knows how far it may trust it.
 pub(super) struct KnownMapping {
     pub(super) mapping: VolumeMapping,
-    pub(super) record: PoolRecord,
+    pub(super) facts: PoolFacts,
     snapshot: ThinSnapshot,
     /// What was written to the snapshot before its mapping was read.
     written: Option<(u64, u64)>,
@@ -25,7 +25,7 @@ impl KnownMapping {
         if was_written {
             backup.step("the snapshot was written to: the next backup reads everything");
         }
-        PoolRecord { was_written, ..self.record }
+        PoolRecord { facts: self.facts, was_written }
     }
 }
 
@@ -59,40 +59,14 @@ pub(super) fn read_mapping(backup: &UnderWay<'_>, guard: &SnapshotGuard) -> Opti
     }
     let builder = builder.map_or_else(|| new_builder(read.facts.chunk_bytes), Ok);
     let mapping = builder.and_then(MappingBuilder::finish).map_err(|error| unknown(error.to_string())).ok()?;
-    Some(KnownMapping { mapping, record: record_of(read.facts), snapshot, written })
-}
-
-fn record_of(facts: PoolFacts) -> PoolRecord {
-    let PoolFacts {
-        pool_uuid,
-        volume_uuid,
-        thin_id,
-        boot_id,
-        disk_sequence,
-        transaction,
-        counter,
-        created,
-        chunk_bytes,
-    } = facts;
-    PoolRecord {
-        pool_uuid,
-        volume_uuid,
-        thin_id,
-        boot_id,
-        disk_sequence,
-        transaction,
-        counter,
-        created,
-        chunk_bytes,
-        was_written: false,
-    }
+    Some(KnownMapping { mapping, facts: read.facts, snapshot, written })
 }
 
 /// The time before which an equal mapping proves equal content; `None` if nothing does, with the reason in the log.
 pub(super) fn unchanged_before(
     backup: &UnderWay<'_>,
     previous: Option<&PreviousImage>,
-    now: &PoolRecord,
+    now: &PoolFacts,
 ) -> Option<u64> {
     let proven = match &previous?.pool {
         None => Err("the previous backup does not have the mapping"),
@@ -103,10 +77,11 @@ pub(super) fn unchanged_before(
 
 /// Whether `now` is later in the same history of the same pool and volume. The kernel must have had the pool open all the
 /// time: then nothing else can have written its metadata.
-fn proven(before: &PoolRecord, now: &PoolRecord) -> Result<u64, &'static str> {
+fn proven(before: &PoolRecord, now: &PoolFacts) -> Result<u64, &'static str> {
     if before.was_written {
         return Err("the snapshot of the previous backup was written to while it was read");
     }
+    let before = &before.facts;
     if before.pool_uuid != now.pool_uuid {
         return Err("the volume is in another thin pool than at the previous backup");
     }
@@ -130,10 +105,11 @@ fn proven(before: &PoolRecord, now: &PoolRecord) -> Result<u64, &'static str> {
 mod tests {
     use super::proven;
     use crate::manifest::PoolRecord;
+    use crate::source::PoolFacts;
 
     #[test]
     fn only_a_later_state_of_the_same_pool_proves_anything() {
-        let before = PoolRecord {
+        let before = PoolFacts {
             pool_uuid: "p".to_owned(),
             volume_uuid: "v".to_owned(),
             thin_id: 1,
@@ -143,25 +119,25 @@ mod tests {
             counter: 11,
             created: 10,
             chunk_bytes: 64 << 10,
-            was_written: false,
         };
-        let now = PoolRecord { transaction: 21, counter: 12, created: 12, ..before.clone() };
-        assert_eq!(proven(&before, &now), Ok(10));
+        let now = PoolFacts { transaction: 21, counter: 12, created: 12, ..before.clone() };
+        let record = |was_written| PoolRecord { facts: before.clone(), was_written };
+        assert_eq!(proven(&record(false), &now), Ok(10));
         let other = || "x".to_owned();
         for unproven in [
             before.clone(),
-            PoolRecord { pool_uuid: other(), ..now.clone() },
-            PoolRecord { volume_uuid: other(), ..now.clone() },
-            PoolRecord { thin_id: 2, ..now.clone() },
-            PoolRecord { boot_id: other(), ..now.clone() },
-            PoolRecord { disk_sequence: 19, ..now.clone() },
-            PoolRecord { chunk_bytes: 128 << 10, ..now.clone() },
-            PoolRecord { created: 11, ..now.clone() },
-            PoolRecord { counter: 11, ..now.clone() },
-            PoolRecord { transaction: 20, ..now.clone() },
+            PoolFacts { pool_uuid: other(), ..now.clone() },
+            PoolFacts { volume_uuid: other(), ..now.clone() },
+            PoolFacts { thin_id: 2, ..now.clone() },
+            PoolFacts { boot_id: other(), ..now.clone() },
+            PoolFacts { disk_sequence: 19, ..now.clone() },
+            PoolFacts { chunk_bytes: 128 << 10, ..now.clone() },
+            PoolFacts { created: 11, ..now.clone() },
+            PoolFacts { counter: 11, ..now.clone() },
+            PoolFacts { transaction: 20, ..now.clone() },
         ] {
-            assert!(proven(&before, &unproven).is_err(), "{unproven:?}");
+            assert!(proven(&record(false), &unproven).is_err(), "{unproven:?}");
         }
-        assert!(proven(&PoolRecord { was_written: true, ..before }, &now).is_err());
+        assert!(proven(&record(true), &now).is_err());
     }
 }

@@ -12,33 +12,9 @@ use crate::used::bits::Clusters;
 use crate::used::map::Whole;
 
 /// Features with which bitmaps mean what they always did.
-const KNOWN_INCOMPAT: u32 = incompat::FILETYPE
-    | incompat::RECOVER
-    | incompat::META_BG
-    | incompat::EXTENTS
-    | incompat::HAS_64BIT
-    | incompat::MMP
-    | incompat::FLEX_BG
-    | incompat::EA_INODE
-    | incompat::CSUM_SEED
-    | incompat::LARGEDIR
-    | incompat::INLINE_DATA
-    | incompat::ENCRYPT
-    | incompat::CASEFOLD;
-const KNOWN_RO_COMPAT: u32 = ro_compat::SPARSE_SUPER
-    | ro_compat::LARGE_FILE
-    | ro_compat::BTREE_DIR
-    | ro_compat::HUGE_FILE
-    | ro_compat::GDT_CSUM
-    | ro_compat::DIR_NLINK
-    | ro_compat::EXTRA_ISIZE
-    | ro_compat::QUOTA
-    | ro_compat::BIGALLOC
-    | ro_compat::METADATA_CSUM
-    | ro_compat::READONLY
-    | ro_compat::PROJECT
-    | ro_compat::VERITY
-    | ro_compat::ORPHAN_PRESENT;
+const KNOWN_INCOMPAT: u32 =
+    incompat::UNDERSTOOD | incompat::META_BG | incompat::EA_INODE | incompat::INLINE_DATA | incompat::CASEFOLD;
+const KNOWN_RO_COMPAT: u32 = ro_compat::UNDERSTOOD | ro_compat::VERITY;
 
 /// `bg_flags`.
 const INODE_UNINIT: u16 = 0x1;

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -15,28 +15,25 @@ use crate::outside::{BlockRead, FileBlocks};
 /// The pauses before a failed call is made again.
 const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1)];
 
-/// After so many reads of a file that failed each time, a failure is final at once: a damaged disk has thousands of bad blocks.
-const MAX_LOST: usize = 2;
-
 /// An open file of a destination.
 #[derive(Debug)]
 pub(super) struct RetriedFile {
     blocks: FileBlocks,
-    /// Reads that failed each time.
-    lost: AtomicUsize,
+    /// A read failed each time: a damaged disk has thousands of bad blocks, and from now on a failure is final at once.
+    is_damaged: AtomicBool,
 }
 
 impl RetriedFile {
     pub(super) fn new(blocks: FileBlocks) -> Self {
-        Self { blocks, lost: AtomicUsize::new(0) }
+        Self { blocks, is_damaged: AtomicBool::new(false) }
     }
 
     fn read<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        let pauses: &[Duration] = if self.lost.load(Ordering::Relaxed) < MAX_LOST { &PAUSES } else { &[] };
+        let pauses: &[Duration] = if self.is_damaged.load(Ordering::Relaxed) { &[] } else { &PAUSES };
         let is_passing = |error: &io::Error| Errno::from_io_error(error).is_some_and(may_pass);
         with_pauses(pauses, call, is_passing).inspect_err(|error| {
             if is_passing(error) {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+                self.is_damaged.store(true, Ordering::Relaxed);
             }
         })
     }

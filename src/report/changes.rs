@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::facts::{Outcome, RunReport, VolumeReport};
 use super::standing::{Standing, VolumeStanding};
-use crate::shown;
+use crate::shown::{self, counted};
 use crate::units::ByteLen;
 
 /// An archive that is so many times as large or as small as the last one is a change.
@@ -36,10 +36,12 @@ impl RunReport {
         }
         let late = self.volumes.iter().filter(|volume| volume.out_of_time).count();
         if late > 0 {
-            needs.push(format!("{late} volumes were not backed up in time: the run needs more hours, or more jobs"));
+            let volumes = counted(late as u64, "volume was", "volumes were");
+            needs.push(format!("{volumes} not backed up in time: the run needs more hours, or more jobs"));
         }
         if let Some(days) = self.usage.and_then(|usage| usage.full_in_days).filter(|days| *days <= SOON_DAYS) {
-            needs.push(format!("the destination is full in {days} days, if it fills as in the last nights"));
+            let days = counted(days, "day", "days");
+            needs.push(format!("the destination is full in {days}, if it fills as in the last nights"));
         }
         (self.changes, self.needs) = (shortened(changes), shortened(needs));
     }

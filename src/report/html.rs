@@ -9,6 +9,7 @@ use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, RunVerdict, Volu
 use super::size::{df_percent, du_size, shown_duration};
 use super::style::{MAX_PROBLEMS_SHOWN, Style};
 use crate::events::{Problem, Severity};
+use crate::shown::counted;
 
 /// Gmail cuts a mail's HTML after 102 KB. Above this size, charts are drawn only for volumes with problems.
 const MAX_BYTES_WITH_CHARTS: usize = 90_000;
@@ -66,7 +67,10 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
             "{} ({}% of the file system used{})",
             size(usage.backups_bytes),
             df_percent(usage.used_bytes, usage.available_bytes),
-            usage.full_in_days.map_or_else(String::new, |days| format!("; at this rate it is full in {days} days"))
+            usage.full_in_days.map_or_else(String::new, |days| format!(
+                "; at this rate it is full in {}",
+                counted(days, "day", "days")
+            ))
         ),
         None => "unknown".to_owned(),
     };
@@ -262,7 +266,7 @@ fn gone_item(gone: &GoneReport, size: &dyn Fn(u64) -> String) -> String {
         "<b>{}</b>: {until} ({}: {}, {})",
         escaped(&gone.name),
         escaped(&gone.directory),
-        if gone.backups == 1 { "1 backup".to_owned() } else { format!("{} backups", gone.backups) },
+        counted(gone.backups, "backup", "backups"),
         size(gone.directory_bytes)
     )];
     lines.extend(gone.removed.iter().map(|path| format!("Removed: {}", escaped(path))));

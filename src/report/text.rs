@@ -6,7 +6,7 @@ use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, RunVerdict, Volu
 use super::size::{df_percent, du_size, shown_duration};
 use super::style::{MAX_PROBLEMS_SHOWN, Style};
 use crate::events::{Problem, Severity};
-use crate::shown;
+use crate::shown::{self, counted};
 
 const MOUNTED: &str = "The backup volume is mounted. Proceed...";
 const NOT_MOUNTED: &str = "The backup volume is not mounted. The backup has been aborted...";
@@ -169,7 +169,7 @@ fn gone_block(gone: &GoneReport, size: &dyn Fn(u64) -> String) -> String {
         Some(date) => format!("its backups are kept until {}", date.format("%d/%m/%Y")),
         None => "its remaining backups are kept".to_owned(),
     };
-    let backups = if gone.backups == 1 { "1 backup".to_owned() } else { format!("{} backups", gone.backups) };
+    let backups = counted(gone.backups, "backup", "backups");
     format!(
         "The volume {} is gone, {until}...\n{}     {} - {backups}. Size - {}\n",
         shown::text(&gone.name),

@@ -122,10 +122,10 @@ fn claimed_by(folders: &[Folder]) -> String {
     format!("its states are in several places: {}; name the destinations that count", places.join(", "))
 }
 
-/// The folders in this one that can be those of hosts: some stores fail to list what has a control character in its name.
+/// The folders in this one that can be those of hosts.
 fn in_folder(folder: &Folder) -> Result<Vec<(Folder, String)>, FleetError> {
     let mut names = folder.list()?.folders;
-    names.retain(|name| !name.starts_with('.') && !name.contains(char::is_control));
+    names.retain(|name| !name.starts_with('.'));
     if names.len() > MAX_HOSTS {
         return Err(FleetError::TooMany(folder.path().to_owned()));
     }

@@ -56,6 +56,7 @@ use crate::reader::kernel::mounted::kernel_knows;
 use crate::run::check::{BackupFile, CheckError, CheckLevel, Findings, side_files};
 use crate::run::in_use;
 use crate::run::locate;
+use crate::shown::counted;
 use crate::store::Backup;
 
 pub use self::error::DeviceError;
@@ -168,8 +169,8 @@ pub fn prepare(
         findings.first.iter().map(|finding| format!("{}: {}", finding.place(files.stem(), files.kind()), finding.what));
     let wrong: Vec<String> = known_bad.iter().cloned().chain(found).collect();
     if !manifest.is_whole() {
-        let errors = manifest.problem_counts.errors;
-        plan.remarks.push(format!("the backup is partial: {errors} files or regions are missing in it or damaged"));
+        let errors = counted(manifest.problem_counts.errors, "file or region is", "files or regions are");
+        plan.remarks.push(format!("the backup is partial: {errors} missing in it or damaged"));
     }
     let has_volumes = has_volumes(&manifest);
     if has_volumes && target.sector_bytes.is_some() {

@@ -46,6 +46,7 @@ use crate::archive::index::escape_path;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::file_lock::FileLock;
 use crate::run::image_files::{ImageFiles, WantedFiles};
+use crate::shown::counted;
 use crate::store::Backup;
 
 pub use self::error::RestoreError;
@@ -152,9 +153,9 @@ fn restore_from(
     report.stripped = putter.restorer.stripped();
     if report.stripped > 0 {
         let what = format!(
-            "{} files were restored without their set-user-id or set-group-id bits or capabilities, since other users of \
+            "{} restored without their set-user-id or set-group-id bits or capabilities, since other users of \
              this host can reach them here; --keep-setid keeps them, and so does a directory that only root can enter",
-            report.stripped
+            counted(report.stripped, "file was", "files were")
         );
         observer.on_event(&Event::Problem(Problem::new(Severity::Notice, options.to.display().to_string(), what)));
     }

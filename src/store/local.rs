@@ -187,10 +187,7 @@ impl Store for LocalStore {
             }
             Ok(())
         })?;
-        for names in [&mut listing.files, &mut listing.staged, &mut listing.folders] {
-            names.sort_unstable();
-        }
-        Ok(listing)
+        Ok(listing.settled())
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {

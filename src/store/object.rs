@@ -182,11 +182,7 @@ impl Store for ObjectStore {
         }
         let folders = found.prefixes.iter().map(|prefix| prefix[self.prefix.len()..].trim_end_matches('/').to_owned());
         listing.folders = folders.filter(|name| !name.is_empty()).collect();
-        for names in [&mut listing.files, &mut listing.staged, &mut listing.folders] {
-            names.sort_unstable();
-            names.dedup();
-        }
-        Ok(listing)
+        Ok(listing.settled())
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {

@@ -100,3 +100,27 @@ fn a_restore_test_that_could_not_be_made_is_no_proof() {
     let listed: Value = serde_json::from_str(&volbak(&["list", "--json", from]).1).unwrap();
     assert_eq!(listed["backups"][0]["verified"]["level"], "full", "{listed}");
 }
+
+/// Whoever can write to a share can give files any name.
+#[test]
+fn a_name_with_a_line_feed_forges_no_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = dir.path().join("backups");
+    fs::create_dir(&from).unwrap();
+    let volume = back_up(dir.path(), "a");
+    let forged = from.join("x\nforged");
+    fs::create_dir(&forged).unwrap();
+    for entry in fs::read_dir(&volume).unwrap().map(Result::unwrap).collect::<Vec<_>>() {
+        let name = entry.file_name().into_string().unwrap();
+        fs::copy(entry.path(), volume.join(format!("a\nforged{}", &name[1..]))).unwrap();
+        fs::copy(entry.path(), forged.join(format!("x\nforged{}", &name[1..]))).unwrap();
+    }
+    let config = dir.path().join("volbak.toml");
+    let text = "volume_groups = [\"vg0\"]\nbackup_destination = \"BACKUPS\"\nrequire_mount = false\n";
+    fs::write(&config, text.replace("BACKUPS", from.to_str().unwrap())).unwrap();
+    for verb in [&["list"][..], &["verify", "--all"], &["prune", "--dry-run"], &["status"]] {
+        let (_, printed, said) = volbak(&[verb, &["--config", config.to_str().unwrap()]].concat());
+        assert!(printed.contains("1") && printed.contains('a'), "{verb:?}: {printed}{said}");
+        assert!(!printed.contains("forged") && !said.contains("forged"), "{verb:?}: {printed}{said}");
+    }
+}

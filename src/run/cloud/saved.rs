@@ -3,6 +3,7 @@
 use chrono::{DateTime, Duration, Local, NaiveDate, Utc};
 
 use crate::cloud::{BadMap, CloudMap, MAX_BYTES};
+use crate::error::with_causes;
 use crate::run::kept::{KeptError, SUFFIX, moment_of, name_at};
 use crate::store::Destination;
 use crate::store::records::MAPS;
@@ -36,16 +37,21 @@ pub fn save(destination: &Destination, map: &CloudMap, keep_days: u32) -> Result
     Ok(())
 }
 
-/// Reads a saved map.
+/// Reads a saved map. Newer ones that are damaged are named in its doubts.
 pub fn load(destination: &Destination, when: When) -> Result<CloudMap, SavedError> {
-    newest_of(destination, when, |_| true)
+    let mut damaged = Vec::new();
+    let mut map = newest_of(destination, when, |_| true, &mut damaged)?;
+    map.doubts.extend(damaged);
+    Ok(map)
 }
 
-/// The newest of these saved maps that fits: one from before an outage, or the one that was used before.
+/// The newest of these saved maps that fits: one from before an outage, or the one that was used before. One that is damaged
+/// is passed over, which `doubts` then says; it is the error if no other fits.
 pub(crate) fn newest_of(
     destination: &Destination,
     when: When,
     fits: impl Fn(&CloudMap) -> bool,
+    doubts: &mut Vec<String>,
 ) -> Result<CloudMap, SavedError> {
     let root = destination.root().display().to_string();
     let none = || {
@@ -61,14 +67,21 @@ pub(crate) fn newest_of(
     names.retain(|name| day_of(name).is_some_and(|day| when == When::Newest || when == When::Day(day)));
     // `DATE.json` is older than `DATE_TIME.json`.
     names.sort_by(|one, other| one.trim_end_matches(SUFFIX).cmp(other.trim_end_matches(SUFFIX)));
+    let mut damaged = Vec::new();
     for name in names.into_iter().rev() {
         let bytes = maps.read_file(&name, MAX_BYTES)?.ok_or_else(none)?;
-        let map = CloudMap::from_bytes(&bytes).map_err(|source| SavedError::Damaged { name, source })?;
-        if fits(&map) {
-            return Ok(map);
+        match CloudMap::from_bytes(&bytes) {
+            Ok(map) if fits(&map) => {
+                let taken = map.taken_at.with_timezone(&Local).format("%Y-%m-%d %H:%M");
+                let passed_over = |error: SavedError| format!("{}; the one of {taken} is used", with_causes(&error));
+                doubts.extend(damaged.into_iter().map(passed_over));
+                return Ok(map);
+            }
+            Ok(_) => {}
+            Err(source) => damaged.push(SavedError::Damaged { name, source }),
         }
     }
-    Err(none())
+    Err(damaged.into_iter().next().unwrap_or_else(none))
 }
 
 fn day_of(name: &str) -> Option<NaiveDate> {
@@ -123,7 +136,13 @@ mod tests {
         save(&destination, &map(noon.checked_add_days(Days::new(40)).unwrap(), "third"), 30).unwrap();
         assert_eq!(load(&destination, When::Newest).unwrap().cloud, "third");
         assert!(matches!(load(&destination, When::Day(day)), Err(SavedError::None(_))));
-        std::fs::write(maps.join("2027-06-01.json"), "{\"format\": 1, \"volumes\": 7}").unwrap();
-        assert!(matches!(load(&destination, When::Newest), Err(SavedError::Damaged { .. })));
+        // A damaged one is passed over, and is the error only if there is no other.
+        let cut_off = "2027-06-01.json";
+        std::fs::write(maps.join(cut_off), "{\"format\": 1, \"volumes\": 7}").unwrap();
+        let found = load(&destination, When::Newest).unwrap();
+        assert_eq!((found.cloud.as_str(), found.doubts.len()), ("third", 1));
+        assert!(found.doubts[0].contains(cut_off), "{:?}", found.doubts);
+        let day = When::Day(chrono::NaiveDate::from_ymd_opt(2027, 6, 1).unwrap());
+        assert!(matches!(load(&destination, day), Err(SavedError::Damaged { .. })));
     }
 }

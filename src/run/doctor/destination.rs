@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::with_causes;
 use crate::run::next_room::next_bytes;
 use crate::run::prune::Shelf;
+use crate::shown::counted;
 use crate::store::Destination;
 use crate::store::catalog::BackupState;
 use crate::store::presence::is_on_mount;
@@ -85,6 +86,13 @@ fn backups(shelves: &[Shelf], free_bytes: Option<u64>, now: DateTime<Utc>, add: 
     }
     let in_the_future = shelves.iter().filter_map(Shelf::newest).filter(|newest| newest.started_at > now).count();
     if in_the_future > 0 {
-        add("backups", Answer::Doubtful, format!("the newest of {in_the_future} volumes are dated in the future"));
+        add(
+            "backups",
+            Answer::Doubtful,
+            format!(
+                "{} a newest backup that is dated in the future",
+                counted(in_the_future as u64, "volume has", "volumes have")
+            ),
+        );
     }
 }

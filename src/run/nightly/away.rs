@@ -11,6 +11,7 @@ use crate::events::{Observer, Severity};
 use crate::report::{CopyFacts, RunReport};
 use crate::run::copy::{self, Candidate, CopyError, CopyOptions, CopyOutcome, CopyReport, CopyWorld};
 use crate::run::throttle::throttled;
+use crate::shown::counted;
 use crate::store::catalog::{self, BackupState};
 use crate::store::{Destination, StoreError};
 
@@ -40,7 +41,8 @@ impl Night<'_> {
             Ok(done) => {
                 if let Some(why) = &done.ended_early {
                     let left = done.count(|outcome| matches!(outcome, CopyOutcome::Failed | CopyOutcome::NotStarted));
-                    self.tell(Severity::Warning, PLACE, format!("{left} backups were not copied to {shown}: {why}"));
+                    let left = counted(left as u64, "backup was", "backups were");
+                    self.tell(Severity::Warning, PLACE, format!("{left} not copied to {shown}: {why}"));
                 }
                 report.copy = Some(facts(&done));
             }

@@ -15,6 +15,7 @@ use crate::outside::host;
 use crate::run::backup::BackupWorld;
 use crate::run::cloud::choice::DecidingMap;
 use crate::run::prune::{Shelf, Standing, now, shelf_of};
+use crate::shown::counted;
 use crate::source;
 use crate::store::retention::{Decision, Plan, brake};
 use crate::units::ByteLen;
@@ -129,7 +130,8 @@ impl DryRun {
         }
         for (plan, shelf) in &self.retention.found {
             if self.gone.contains(&shelf.name) {
-                let _ = writeln!(text, "the volume {} is gone; it has {} backups", shelf.name, shelf.backups.len());
+                let backups = counted(shelf.backups.len() as u64, "backup", "backups");
+                let _ = writeln!(text, "the volume {} is gone; it has {backups}", shelf.name);
             }
             tell_plan(&mut text, plan, shelf, false);
         }

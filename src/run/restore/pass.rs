@@ -20,7 +20,7 @@ use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan, StreamOu
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::BlockRead;
 use crate::run::check::side_files::SideFiles;
-use crate::shown::hex;
+use crate::shown::{counted, hex};
 
 /// The maximum number of links whose targets are searched in a second pass; further ones are reported.
 const MAX_LATE_LINKS: usize = 100_000;
@@ -229,11 +229,12 @@ impl<'a> Pass<'a> {
         let examples = self.in_the_way.join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let advice = match self.options.existing {
-            Existing::Keep => "--overwrite replaces them, --resume continues an interrupted restore",
-            Existing::Resume | Existing::Overwrite => "--overwrite replaces them",
+            Existing::Keep => "--overwrite replaces what is there, --resume continues an interrupted restore",
+            Existing::Resume | Existing::Overwrite => "--overwrite replaces what is there",
         };
         let what = format!(
-            "{count} entries were not restored, since something of their name was there already ({examples}{more}); {advice}"
+            "{} not restored, since something of that name was there already ({examples}{more}); {advice}",
+            counted(count, "entry was", "entries were")
         );
         let place = self.options.to.display().to_string();
         self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, place, what)));

@@ -6,6 +6,7 @@ use super::figures::{Limits, Urgency};
 use crate::config::{Config, Selected};
 use crate::report::{Dump, Outcome, RunStanding, Standing, VolumeStanding};
 use crate::run::cloud::choice::DecidingMap;
+use crate::shown::counted;
 
 /// Records of earlier runs.
 pub(super) struct EarlierRuns<'a> {
@@ -98,7 +99,8 @@ impl EarlierRuns<'_> {
         }
         let (count, first) = (volume.errors + volume.warnings, volume.first_problem.as_deref().unwrap_or_default());
         if volume.outcome == Outcome::BackedUp && count > 0 {
-            tell(Urgency::Warning, format!("{name} had {count} problems in its last run ({date}): {first}"));
+            let problems = counted(count, "problem", "problems");
+            tell(Urgency::Warning, format!("{name} had {problems} in its last run ({date}): {first}"));
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::events::Severity;
 use crate::manifest::Manifest;
 use crate::report::{Outcome, VolumeStanding};
 use crate::run::prune::Shelf;
+use crate::shown::counted;
 use crate::store::retention::is_future;
 
 pub(super) fn of_shelf(
@@ -39,7 +40,11 @@ pub(super) fn of_shelf(
         // Problems of a run are listed with the run.
         let is_told = ours.is_some_and(|ours| ours.outcome == Outcome::BackedUp && ours.errors + ours.warnings > 0);
         if problems_of(newest) > 0 && !is_gone && !is_told {
-            let what = format!("the last backup of {} has {} problems", shelf.name, problems_of(newest));
+            let what = format!(
+                "the last backup of {} has {}",
+                shelf.name,
+                counted(problems_of(newest) as u64, "problem", "problems")
+            );
             tell(Urgency::Warning, what);
         }
         if !newest.is_whole() && !is_gone {

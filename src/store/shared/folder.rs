@@ -169,10 +169,8 @@ impl Store for SharedFolder {
         let mut listing = self.below.list()?;
         for names in [&mut listing.files, &mut listing.staged] {
             *names = std::mem::take(names).into_iter().map(shown_as).collect();
-            names.sort_unstable();
-            names.dedup();
         }
-        Ok(listing)
+        Ok(listing.settled())
     }
 
     fn survey(&self, below: &[String]) -> Result<Option<Folder>, StoreError> {

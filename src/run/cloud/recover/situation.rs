@@ -103,15 +103,19 @@ fn saved(
     let is_of_this_cloud = |map: &CloudMap| map.cloud == settings.name && map.region == settings.region;
     if let Some(day) = options.from_map {
         let fits = |map: &CloudMap| is_of_this_cloud(map) && options.outage.is_none_or(|outage| map.taken_at < outage);
-        return Ok(Some(newest_of(destination, When::Day(day), fits)?));
+        return Ok(Some(newest_of(destination, When::Day(day), fits, doubts)?));
     }
     let found = match own.and_then(|header| header.saved_map) {
-        Some(taken) => newest_of(destination, When::Newest, |map| is_of_this_cloud(map) && map.taken_at == taken),
+        Some(taken) => {
+            let fits = |map: &CloudMap| is_of_this_cloud(map) && map.taken_at == taken;
+            newest_of(destination, When::Newest, fits, doubts)
+        }
         // The map that gave the outage its time is not before it.
         None if own.is_some() => return Ok(None),
-        None => newest_of(destination, When::Newest, |map| {
-            is_of_this_cloud(map) && outage.is_none_or(|outage| map.taken_at < outage)
-        }),
+        None => {
+            let fits = |map: &CloudMap| is_of_this_cloud(map) && outage.is_none_or(|outage| map.taken_at < outage);
+            newest_of(destination, When::Newest, fits, doubts)
+        }
     };
     match found {
         Ok(map) => Ok(Some(map)),

@@ -4,17 +4,23 @@
 //! - `VOLUME` or `VOLUME@last`: the newest that is complete, not known to be bad and not dated in the future;
 //! - `VOLUME@DATE`: that day's. DATE is 2026-11-20, or 20_11_2026 as in the files' names, or `today` or
 //!   `yesterday`;
-//! - `VOLUME@DATE_HHMMSS`: one of several of a day; `_HHMMSS.ffffff`: one of several sets of a second.
+//! - `VOLUME@DATE_HHMMSS`: one of several of a day; `_HHMMSS.ffffff`: one of several sets of a second;
+//! - `VOLUME_DD_MM_YYYY…`: the name of its files without a suffix, as `volbak list` shows it.
 //!
 //! An ambiguous name is an error that lists the candidates in a form that can be typed.
 
+mod error;
 pub(super) mod moment;
+mod volume;
 
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local, Utc};
 
+pub use self::error::LocateError;
 use self::moment::Moment;
+pub use self::volume::typed;
+use self::volume::{Entries, folder_of, typed_all, volume_of};
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::keyring;
 use crate::manifest::Manifest;
@@ -24,83 +30,7 @@ use crate::shown;
 use crate::store::Destination;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::retention::is_future;
-use crate::store::{Backup, Folder, StoreError, is_in_object_store};
-
-/// Why no backup was found.
-#[derive(Debug, thiserror::Error)]
-pub enum LocateError {
-    /// The path does not have the suffix of an archive.
-    #[error(
-        "{} is not the name of an archive: those end with {}",
-        .0.display(),
-        ArchiveKind::ALL.map(ArchiveKind::suffix).join(" or ")
-    )]
-    NotAnArchive(PathBuf),
-    /// A volume was named without a destination.
-    #[error(
-        "{0} is not the path of an archive, and there is no destination in which to look for a volume of that name: use --destination"
-    )]
-    NoDestination(String),
-    /// The address is not in the destination.
-    #[error("{wanted} is not an archive in {}: name its destination with --destination", destination.display())]
-    Elsewhere {
-        /// The address.
-        wanted: String,
-        /// The destination.
-        destination: PathBuf,
-    },
-    /// The destination has no complete backup of that volume.
-    #[error("{} has no backup of {volume} that is complete{}", destination.display(), listed(there))]
-    NoBackup {
-        /// The volume.
-        volume: String,
-        /// The destination.
-        destination: PathBuf,
-        /// The incomplete ones.
-        there: Vec<String>,
-    },
-    /// It has backups, but none usable as "the newest".
-    #[error(
-        "{volume} has no backup that can be relied on; name one by its date to use it nevertheless:{}",
-        lines(passed_over)
-    )]
-    NoneUsable {
-        /// The volume.
-        volume: String,
-        /// Each backup, and why it was passed over.
-        passed_over: Vec<String>,
-        /// The newest of them, for read-only use.
-        #[doc(hidden)]
-        newest: Backup,
-    },
-    /// It has no backup of that date.
-    #[error("{volume} has no backup of {date}{}", listed(there))]
-    NoSuchDate {
-        /// The volume.
-        volume: String,
-        /// The date as typed.
-        date: String,
-        /// The existing ones, in a form that can be typed.
-        there: Vec<String>,
-    },
-    /// The name is ambiguous.
-    #[error("{wanted} may mean any of {}: write the one that you mean", candidates.join(", "))]
-    Ambiguous {
-        /// The name.
-        wanted: String,
-        /// The candidates, in a form that can be typed.
-        candidates: Vec<String>,
-    },
-    /// It is no valid date.
-    #[error(
-        "{0} is not a date: write 2026-11-20, 20_11_2026 as in the file's name, today, yesterday or last, with _HHMMSS \
-         after the date where needed"
-    )]
-    BadDate(String),
-    /// The destination cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+use crate::store::{Backup, is_in_object_store};
 
 /// A backup found by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,37 +93,6 @@ fn in_store(wanted: &str, destination: &Destination) -> Result<Backup, LocateErr
 
 fn of_archive(path: &Path) -> Result<Backup, LocateError> {
     Backup::of_archive(path).ok_or_else(|| LocateError::NotAnArchive(path.to_owned()))
-}
-
-/// The folder of a volume, to look at.
-fn folder_of(destination: &Destination, volume: &str) -> Result<Option<Folder>, StoreError> {
-    destination.surveyed(&[volume.to_owned()])?.existing_volume_directory(volume)
-}
-
-type Entries = Vec<CatalogEntry>;
-
-/// Splits the name into the volume with its backups, and the date. A volume's name may contain an `@`.
-fn volume_of(destination: &Destination, wanted: &str) -> Result<(String, Entries, Option<String>), LocateError> {
-    let entries_of = |name: &str| -> Result<Entries, LocateError> {
-        if name.is_empty() || name.starts_with('.') {
-            return Ok(Vec::new());
-        }
-        match folder_of(destination, name)? {
-            Some(directory) => Ok(list_volume(&*directory, name)?),
-            None => Ok(Vec::new()),
-        }
-    };
-    let whole = entries_of(wanted)?;
-    let Some((volume, date)) = wanted.rsplit_once('@') else { return Ok((wanted.to_owned(), whole, None)) };
-    let dated = entries_of(volume)?;
-    match (whole.is_empty(), dated.is_empty()) {
-        (false, true) => Ok((wanted.to_owned(), whole, None)),
-        (false, false) => Err(LocateError::Ambiguous {
-            wanted: wanted.to_owned(),
-            candidates: vec![format!("{wanted}@last"), typed_all(volume, &dated).join(", ")],
-        }),
-        (true, _) => Ok((volume.to_owned(), dated, Some(date.to_owned()))),
-    }
 }
 
 /// The volumes with backups that the cloud calls so, by their display name or UUID.
@@ -361,19 +260,6 @@ pub fn files_are_bad(files: &Backup, manifest: &Manifest) -> bool {
     record.is_some_and(|record| matches!(record.health(), record::Health::Bad { .. }))
 }
 
-/// A backup in a form that can be typed: `VOLUME@DATE`, or its path if its name has no date.
-pub fn typed(volume: &str, entry: &CatalogEntry) -> String {
-    let date = entry.stem.strip_prefix(volume).and_then(|rest| rest.strip_prefix('_'));
-    match date.filter(|date| Moment::of_name(date).is_some()) {
-        Some(date) => format!("{volume}@{date}"),
-        None => entry.archive.display().to_string(),
-    }
-}
-
-fn typed_all(volume: &str, entries: &[CatalogEntry]) -> Vec<String> {
-    entries.iter().map(|entry| typed(volume, entry)).collect()
-}
-
 fn shown_state(volume: &str, entry: &CatalogEntry, now: DateTime<Utc>) -> String {
     let name = typed(volume, entry);
     match &entry.state {
@@ -384,14 +270,6 @@ fn shown_state(volume: &str, entry: &CatalogEntry, now: DateTime<Utc>) -> String
         BackupState::Complete { manifest } if !manifest.is_whole() => format!("{name} (partial)"),
         BackupState::Complete { .. } => name,
     }
-}
-
-fn listed(there: &[String]) -> String {
-    if there.is_empty() { String::new() } else { format!("; there are: {}", there.join(", ")) }
-}
-
-fn lines(texts: &[String]) -> String {
-    texts.iter().flat_map(|text| ["\n  ", text.as_str()]).collect()
 }
 
 #[cfg(test)]

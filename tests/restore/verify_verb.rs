@@ -101,6 +101,29 @@ fn a_restore_test_that_could_not_be_made_is_no_proof() {
     assert_eq!(listed["backups"][0]["verified"]["level"], "full", "{listed}");
 }
 
+#[test]
+fn the_name_that_a_list_shows_can_be_typed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("backups")).unwrap();
+    back_up(dir.path(), "a_1");
+    back_up(dir.path(), "a_1");
+    let from = dir.path().join("backups");
+    let from = from.to_str().unwrap();
+    let list: Value = serde_json::from_str(&volbak(&["list", "--json", from]).1).unwrap();
+    let stems: Vec<&str> =
+        list["backups"].as_array().unwrap().iter().map(|one| one["stem"].as_str().unwrap()).collect();
+    assert_eq!(stems.len(), 2);
+    for stem in &stems {
+        for verb in [&["verify", "--quick"][..], &["protect"], &["unprotect"]] {
+            let (status, printed, said) = volbak(&[verb, &["--from", from, stem]].concat());
+            assert!(status == 0 && printed.contains(*stem), "{verb:?} {stem}: {printed}{said}");
+        }
+    }
+    assert_eq!(volbak(&["remove", "--dry-run", "--from", from, stems[0]]).0, 0);
+    assert_eq!(volbak(&["diff", "--from", from, stems[0], stems[1]]).0, 0);
+    assert!(volbak(&["verify", "--from", from, "a_1_01_01_2000"]).2.contains("no backup"));
+}
+
 /// Whoever can write to a share can give files any name.
 #[test]
 fn a_name_with_a_line_feed_forges_no_line() {

@@ -41,7 +41,7 @@ impl Night<'_> {
             Ok(done) => {
                 if let Some(why) = &done.ended_early {
                     let left = done.count(|outcome| matches!(outcome, CopyOutcome::Failed | CopyOutcome::NotStarted));
-                    let left = counted(left as u64, "backup was", "backups were");
+                    let left = counted(left, "backup was", "backups were");
                     self.tell(Severity::Warning, PLACE, format!("{left} not copied to {shown}: {why}"));
                 }
                 report.copy = Some(facts(&done));

@@ -143,7 +143,7 @@ fn a_name_with_a_line_feed_forges_no_line() {
     fs::write(&config, text.replace("BACKUPS", from.to_str().unwrap())).unwrap();
     for verb in [&["list"][..], &["verify", "--all"], &["prune", "--dry-run"], &["status"]] {
         let (_, printed, said) = volbak(&[verb, &["--config", config.to_str().unwrap()]].concat());
-        assert!(printed.contains("1") && printed.contains('a'), "{verb:?}: {printed}{said}");
+        assert!(printed.contains('1') && printed.contains('a'), "{verb:?}: {printed}{said}");
         assert!(!printed.contains("forged") && !said.contains("forged"), "{verb:?}: {printed}{said}");
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -38,11 +38,22 @@ struct Waiting {
 /// Notices that wait, with their files, by the name of their `[[notify]]`.
 type ByName = BTreeMap<String, Vec<(PathBuf, Notice)>>;
 
+/// A step of the work of one `[[notify]]`.
+enum Step {
+    Failed(NotifyError),
+    /// The end of the run is sent.
+    EndSent,
+    /// This notice of the spool is sent.
+    WaitingSent(PathBuf),
+    /// Nothing is left to do.
+    Finished,
+}
+
 /// What one `[[notify]]` did.
 #[derive(Default)]
 struct Done {
     failures: Vec<NotifyError>,
-    is_kept: bool,
+    is_end_sent: bool,
     sent: Vec<PathBuf>,
 }
 
@@ -68,22 +79,18 @@ impl Notices {
                 let is_wanted = notify.wants(notice.event) && (is_whole || !is_check(notify));
                 let (sender, done) = channel();
                 let (own, notice) = (notify.clone(), is_wanted.then(|| notice.clone()));
-                let thread = thread::Builder::new().name("notify".to_owned()).spawn(move || {
-                    // The receiver is gone if the thread is late.
-                    let _ = sender.send(carry_out(&own, started, notice.as_ref(), waiting));
-                });
-                (notify, thread.map(|_| done))
+                let thread = thread::Builder::new()
+                    .name("notify".to_owned())
+                    .spawn(move || carry_out(&own, started, notice.as_ref(), waiting, &sender));
+                (notify, is_wanted, thread.map(|_| done))
             })
             .collect();
-        for (at, (notify, thread)) in (0_i64..).zip(threads) {
-            // The start, the end and what waits have a deadline each.
+        let began = Instant::now();
+        for (at, (notify, is_wanted, thread)) in (0_i64..).zip(threads) {
             let done = match thread {
-                Ok(done) => done.recv_timeout(notify.deadline * 3 + GRACE).unwrap_or_else(|_| Done {
-                    failures: vec![late(notify)],
-                    is_kept: true,
-                    ..Done::default()
-                }),
-                Err(error) => Done { failures: vec![no_thread(notify, &error)], is_kept: true, ..Done::default() },
+                // The start, the end, what waits, and the last of these have a deadline each.
+                Ok(steps) => Done::of(&steps, began + notify.deadline * 4 + GRACE * 2, notify),
+                Err(error) => Done { failures: vec![no_thread(notify, &error)], ..Done::default() },
             };
             let tell = |what: String| Problem::new(Severity::Warning, format!("notify {}", notify.name), what);
             problems.extend(done.failures.iter().map(|error| tell(error.to_string())));
@@ -92,7 +99,7 @@ impl Notices {
                     problems.push(tell(format!("{}: {error}", path.display())));
                 }
             }
-            if done.is_kept && notify.keeps(notice.event) {
+            if is_wanted && !done.is_end_sent && notify.keeps(notice.event) {
                 let one = Waiting { notify: notify.name.clone(), notice: notice.clone() };
                 // Two notices of one moment have two names.
                 let kept = serde_json::to_vec(&one)
@@ -103,6 +110,25 @@ impl Notices {
             }
         }
         problems
+    }
+}
+
+impl Done {
+    /// What is done until this moment. What was sent by then is not sent again, even if the thread is abandoned.
+    fn of(steps: &Receiver<Step>, until: Instant, notify: &NotifyOptions) -> Self {
+        let mut done = Self::default();
+        loop {
+            match steps.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Step::Failed(error)) => done.failures.push(error),
+                Ok(Step::EndSent) => done.is_end_sent = true,
+                Ok(Step::WaitingSent(path)) => done.sent.push(path),
+                Ok(Step::Finished) => return done,
+                Err(_) => {
+                    done.failures.push(late(notify));
+                    return done;
+                }
+            }
+        }
     }
 }
 
@@ -139,39 +165,46 @@ fn in_background(notify: &NotifyOptions, notice: Notice) -> Receiver<Result<(), 
     done
 }
 
-/// Waits for the start, so that a server gets the events in their order; then sends the end, then what waits.
+/// Waits for the start, so that a server gets the events in their order; then sends the end, then what waits. Of that, none is
+/// begun after a deadline: a slow server gets the rest after the next run.
 fn carry_out(
     notify: &NotifyOptions,
     started: Option<Receiver<Result<(), NotifyError>>>,
     notice: Option<&Notice>,
     waiting: Vec<(PathBuf, Notice)>,
-) -> Done {
-    let mut done = Done::default();
+    steps: &Sender<Step>,
+) {
+    // The receiver is gone if this thread is late.
+    let tell = |step: Step| drop(steps.send(step));
     if let Some(started) = started {
         let result = started.recv_timeout(notify.deadline + GRACE).unwrap_or_else(|_| Err(late(notify)));
-        done.failures.extend(result.err());
+        if let Err(error) = result {
+            tell(Step::Failed(error));
+        }
     }
     let mut is_silent = false;
-    if let Some(notice) = notice
-        && let Err(error) = send(notify, notice)
-    {
-        is_silent = error.is_silence();
-        done.is_kept = true;
-        done.failures.push(error);
+    match notice.map(|notice| send(notify, notice)) {
+        Some(Ok(())) => tell(Step::EndSent),
+        Some(Err(error)) => {
+            is_silent = error.is_silence();
+            tell(Step::Failed(error));
+        }
+        None => {}
     }
+    let until = Instant::now() + notify.deadline;
     for (path, notice) in waiting {
-        if is_silent {
+        if is_silent || Instant::now() >= until {
             break;
         }
         match send(notify, &notice) {
-            Ok(()) => done.sent.push(path),
+            Ok(()) => tell(Step::WaitingSent(path)),
             Err(error) => {
-                done.failures.push(error);
+                tell(Step::Failed(error));
                 break;
             }
         }
     }
-    done
+    tell(Step::Finished);
 }
 
 /// The notices in the spool, by the name of their `[[notify]]`. One that no `[[notify]]` waits for is dropped.

@@ -103,6 +103,9 @@ fn exchange(mut stream: impl Read + Write, answer: &str) -> Option<Asked> {
             std::thread::sleep(Duration::from_millis(100));
             stream.write_all(b"H").and_then(|()| stream.flush())
         });
+    } else if answer == "slow" {
+        std::thread::sleep(Duration::from_millis(700));
+        let _gone = stream.write_all(FINE.as_bytes()).and_then(|()| stream.flush());
     } else {
         let _gone = stream.write_all(answer.as_bytes()).and_then(|()| stream.flush());
     }
@@ -237,6 +240,35 @@ fn what_a_server_that_is_down_did_not_get_is_sent_by_the_next_run() {
     assert_eq!(hooks.len(), 2);
     assert_eq!((&hooks[0]["event"], &hooks[1]["event"]), (&"ok".into(), &"ok".into()), "the new one, then the old");
     assert!(hooks[0]["started"].as_str() > hooks[1]["started"].as_str(), "{hooks:?}");
+}
+
+#[test]
+fn a_slow_server_gets_each_notice_that_waits_once_over_several_runs() {
+    const WAITING: usize = 14;
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    let down = ClosedPort::new();
+    let table = |port: u16| {
+        format!(
+            "[[notify]]\nkind = 'webhook'\nurl = 'http://127.0.0.1:{port}/'\non = ['ok', 'warning']\ndeadline_seconds = 1\n"
+        )
+    };
+    configure(&host, &table(down.number()));
+    assert_eq!(host.verb(&["run"]).status, 3);
+    let kept = fs::read_dir(host.at("spool")).unwrap().next().unwrap().unwrap().path();
+    for other in 1..WAITING {
+        let name = kept.file_name().unwrap().to_str().unwrap().replace(".notice", &format!("{other}.notice"));
+        fs::copy(&kept, kept.with_file_name(name)).unwrap();
+    }
+    assert_eq!(spooled(&host), WAITING);
+
+    let server = Server::start(&["slow"]);
+    configure(&host, &table(server.port));
+    let did = host.verb(&["run"]);
+    assert_eq!(did.status, 0, "{did:?}");
+    let sent = server.asked().len() - 1;
+    assert!((1..=3).contains(&sent), "no more than a deadline for what waits: {sent}");
+    assert_eq!(spooled(&host), WAITING - sent, "what was sent is not sent again, nor is the end of this run");
 }
 
 #[test]

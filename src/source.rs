@@ -64,6 +64,11 @@ pub fn loop_device_over(path: &std::path::Path) -> Option<String> {
     device::loop_over(path)
 }
 
+/// The files behind this block device: those of the loop devices on which it lies.
+pub fn files_below(rdev: u64) -> Vec<std::path::PathBuf> {
+    device::files_below(device::DeviceNumber::of_rdev(rdev))
+}
+
 /// Another user of this block device's bytes, in words: a second loop device over the same file, or a user of the
 /// device below it.
 pub fn other_way_to(rdev: u64) -> Option<String> {

@@ -137,6 +137,9 @@ pub(in crate::run) fn prepare_disk(
 ) -> Result<PreparedImport, ImportError> {
     let disk_bytes = image.blocks.len_bytes();
     let target = Target::look(&options.target, disk_bytes, kept_in, commands)?;
+    if let Some(file) = &image.file {
+        target.must_not_lie_in(file.path())?;
+    }
     if target.size_bytes < disk_bytes {
         let (target, target_bytes) = (target.name, target.size_bytes);
         return Err(ImportError::TooSmall { target, target_bytes, disk_bytes });

@@ -7,7 +7,7 @@ mod node;
 mod sysfs;
 mod users;
 
-pub(crate) use loops::{loop_over, writable_loops_of};
+pub(crate) use loops::{files_below, loop_over, writable_loops_of};
 pub(crate) use mounts::is_swap_file;
 pub(crate) use node::{DeviceNumber, Node, NodeKind, length_bytes, sector_size_bytes};
 pub(crate) use sysfs::{disks_below, dm_uuid, related_to, written_sectors};

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::disks::{Noise, judge, run};
+use crate::killed::Loop;
 
 const VOLBAK: &str = env!("CARGO_BIN_EXE_volbak");
 
@@ -250,6 +251,28 @@ fn an_import_makes_the_target_equal() {
     let refused = volbak(&["import", &of("overlay.qcow2"), "--to-image", &of("b.img")]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("backing file"));
     assert!(!Path::new(&of("b.img")).exists());
+}
+
+/// A loop device over the image is the image: erasing the one destroys the other before it is read.
+#[test]
+fn an_image_is_not_imported_to_a_device_that_lies_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, other) = (ext4(directory.path()), directory.path().join("linked.img"));
+    fs::hard_link(&image, &other).unwrap();
+    let before = fs::read(&image).unwrap();
+    let is_refused = |file: &Path, device: &Loop| {
+        let erase = format!("--yes-erase={}", device.0.trim_start_matches("/dev/"));
+        let refused = volbak(&["import", file.to_str().unwrap(), "--to-device", &device.0, &erase]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains("its data lie in") && said.contains("overwritten"), "{said}");
+        assert!(fs::read(&image).unwrap() == before, "the image was written to");
+    };
+    let over_it = Loop::new(&image);
+    is_refused(&image, &over_it);
+    is_refused(&other, &over_it);
+    let over_that = Loop::new(Path::new(&over_it.0));
+    is_refused(&image, &over_that);
 }
 
 /// What is worth a warning is worth an exit status of 3, from an import as from an export.

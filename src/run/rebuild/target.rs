@@ -192,6 +192,22 @@ impl Target {
         fs::metadata(device).is_ok_and(|other| family.contains(&other.rdev()))
     }
 
+    /// Checks that what is written to it does not overwrite `file`, from which it is written.
+    pub(in crate::run) fn must_not_lie_in(&self, file: &Path) -> Result<(), TargetError> {
+        let Kind::Device(device, _) = &self.kind else { return Ok(()) };
+        let id = |found: &fs::Metadata| (found.dev(), found.ino());
+        let is_it = |below: &PathBuf| {
+            fs::metadata(below).and_then(|below| Ok(id(&below) == id(&fs::metadata(file)?))).unwrap_or(false)
+        };
+        let rdev = device.metadata().map_err(io_error(file))?.rdev();
+        if source::files_below(rdev).iter().any(is_it) {
+            let file = shown::path(file.as_os_str().as_encoded_bytes());
+            let what = format!("its data lie in {file}, which would be overwritten while it is read");
+            return Err(TargetError::Unfit { name: self.name.clone(), what });
+        }
+        Ok(())
+    }
+
     /// Checks that its content may be erased: `allowed` is the name given by the user.
     pub fn may_be_erased(&self, allowed: Option<&str>) -> Result<(), TargetError> {
         if self.on_it.is_empty() || allowed == Some(self.erase_name.as_str()) {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::node::DeviceNumber;
-use super::sysfs::{names_in, related_to};
+use super::sysfs::{disks_below, names_in, number_of_path, related_to};
 
 /// The backing file of a loop device; `None` for other devices and detached ones.
 pub(super) fn backing_of(directory: &Path) -> Option<PathBuf> {
@@ -47,6 +47,22 @@ pub(crate) fn writable_loops_of(image: &Path) -> Vec<(String, DeviceNumber)> {
         .filter(|name| name.starts_with("loop"))
         .filter_map(|name| is_writable_loop(&Path::new("/sys/block").join(&name)).map(|number| (name, number)))
         .collect()
+}
+
+/// The files behind this block device: those of the loop devices on which it lies, through device-mapper, RAID, partitions and
+/// other loop devices.
+pub(crate) fn files_below(number: DeviceNumber) -> Vec<PathBuf> {
+    let mut waiting = vec![number];
+    let mut files = Vec::new();
+    while let Some(device) = waiting.pop() {
+        for backing in disks_below(device).into_iter().filter_map(|disk| backing_of(&disk.sysfs())) {
+            match number_of_path(&backing) {
+                Some(below) => waiting.push(below),
+                None => files.push(backing),
+            }
+        }
+    }
+    files
 }
 
 /// A loop device over this file or block device, its partitions or its disk, writable or not.

@@ -253,6 +253,50 @@ fn an_import_makes_the_target_equal() {
     assert!(!Path::new(&of("b.img")).exists());
 }
 
+/// Neither an option nor its own name makes a backup the target of what is read from it.
+#[test]
+fn no_image_is_written_over_a_file_of_a_backup() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, to) = (ext4(directory.path()), directory.path().join("backups"));
+    fs::create_dir(&to).unwrap();
+    let (disk, to) = (disk.to_str().unwrap(), to.to_str().unwrap());
+    well(&["-q", "snapshot", disk, "--destination", to, "--name", "a", "--image"]);
+    let files: Vec<PathBuf> = fs::read_dir(format!("{to}/a")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    for file in &files {
+        let (path, was) = (file.to_str().unwrap(), fs::read(file).unwrap());
+        let erase = format!("--yes-erase={}", file.file_name().unwrap().to_str().unwrap());
+        let restore = ["restore", "a", "--destination", to, "--to-image", path, &erase];
+        let import = ["import", disk, "--to-image", path, &erase];
+        let export = ["export", "a", "--destination", to, "--to", path, "--format", "raw", "--overwrite"];
+        for args in [&restore[..], &import, &export] {
+            let refused = volbak(args);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success() && said.contains("it is a file of the backup a_"), "{args:?}: {said}");
+            assert!(fs::read(file).unwrap() == was, "{args:?}");
+        }
+    }
+}
+
+/// A guest may call a file as a backup of it is called.
+#[test]
+fn files_are_not_restored_over_the_backups() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, to) = (ext4(directory.path()), directory.path().join("backups"));
+    fs::create_dir(&to).unwrap();
+    let (disk, to) = (disk.to_str().unwrap(), to.to_str().unwrap());
+    well(&["-q", "snapshot", disk, "--destination", to, "--name", "a"]);
+    let own = format!("{to}/a");
+    for place in [to, &own] {
+        let before = fs::read_dir(&own).unwrap().count();
+        let refused = volbak(&["restore", "a", "--destination", to, "--to", place, "--overwrite"]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains("has the backups"), "{said}");
+        assert_eq!(fs::read_dir(&own).unwrap().count(), before);
+    }
+}
+
 /// A loop device over the image is the image: erasing the one destroys the other before it is read.
 #[test]
 fn an_image_is_not_imported_to_a_device_that_lies_in_it() {

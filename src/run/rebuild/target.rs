@@ -7,6 +7,7 @@ mod open;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ use crate::outside::{FileBlocks, RunCommand};
 use crate::run::in_use::{lasting, opened_by};
 use crate::shown;
 use crate::source::{self, ListedVolume, LvFacts, Refusal, SourceError, SourceKind};
+use crate::store::names::{MANIFEST, SUFFIXES};
 use crate::units::ByteLen;
 
 pub use self::error::TargetError;
@@ -169,6 +171,12 @@ impl Target {
                 if let Some(shown_by) = lasting(|| source::loop_device_over(path)) {
                     return Err(unfit(format!("it is in use: /dev/{shown_by} shows it{}", use_of(&shown_by))));
                 }
+                if let Some(stem) = backup_of(path) {
+                    return Err(unfit(format!(
+                        "it is a file of the backup {}: choose another name",
+                        shown::bytes(stem)
+                    )));
+                }
                 if source::is_swap_file(path) {
                     return Err(unfit("it is in use as swap space".to_owned()));
                 }
@@ -269,6 +277,14 @@ impl Target {
         fs::rename(begun, &temporary).map_err(io_error(begun))?;
         Ok(OpenTarget::of_image(file, path, temporary))
     }
+}
+
+/// The stem of the backup that has this file: its manifest lies beside it.
+fn backup_of(path: &Path) -> Option<&[u8]> {
+    let name = path.file_name()?;
+    let stems = SUFFIXES.iter().filter_map(|suffix| name.as_bytes().strip_suffix(suffix.as_bytes()));
+    let manifest = |stem: &[u8]| directory_of(path).join(OsStr::from_bytes(&[stem, MANIFEST.as_bytes()].concat()));
+    stems.filter(|stem| !stem.is_empty()).find(|stem| manifest(stem).is_file())
 }
 
 /// The use of a loop device, as the end of a sentence.

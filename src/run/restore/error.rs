@@ -33,6 +33,12 @@ pub enum RestoreError {
     /// The filesystem cannot be filled without a mount.
     #[error("the kernel must restore the files: {0}")]
     LeftToKernel(String),
+    /// What is there are backups, which files of the guest would replace. Nothing was written.
+    #[error(
+        "{} has the backups, which files of the same names would replace: restore into another directory, or without \
+         --overwrite", .0.display()
+    )]
+    AmongBackups(PathBuf),
     /// Another restore is running there.
     #[error("another restore is running in {}: wait until it ends", .0.display())]
     Busy(PathBuf),

@@ -188,6 +188,37 @@ fn an_image_is_served_as_the_volume() {
 }
 
 #[test]
+fn a_new_backup_with_the_name_of_one_that_was_removed_is_served_as_what_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (image, dest, point) =
+        (scratch.path().join("vol.img"), scratch.path().join("dest"), scratch.path().join("guest"));
+    fs::create_dir(&dest).unwrap();
+    make_image(&image, "32M", Filesystem::Ext4);
+    let back_up = |data: &[u8]| {
+        let guest = Mounted::partition(&image, &point);
+        fs::write(point.join("file"), data).unwrap();
+        guest.unmount();
+        run_expecting(0, &["snapshot", image.to_str().unwrap(), "--to", dest.to_str().unwrap()]);
+    };
+    let (before, after) = (noise(1, 200_000), noise(2, 300_000));
+    back_up(&before);
+    let served = Served::new(scratch.path(), &["--destination", dest.to_str().unwrap()]);
+    let root = served.backup("vol");
+    assert!(fs::read(root.join("file")).unwrap() == before);
+    let open = File::open(root.join("file")).unwrap();
+
+    let name = format!("vol@{}", root.file_name().unwrap().to_str().unwrap());
+    run_expecting(0, &["remove", "--from", dest.to_str().unwrap(), "--force", &name]);
+    back_up(&after);
+    wait_until("the new backup is served", || fs::read(root.join("file")).is_ok_and(|data| data == after));
+    let mut read = vec![0; before.len()];
+    open.read_exact_at(&mut read, 0).unwrap();
+    assert!(read == before, "a file that is open stays the one that was opened");
+    drop(open);
+    served.unmount();
+}
+
+#[test]
 fn a_mount_ends_with_a_signal_and_says_what_is_in_its_way() {
     let scratch = tempfile::tempdir().unwrap();
     let (image, dest) = (scratch.path().join("vol.img"), scratch.path().join("dest"));

@@ -19,7 +19,7 @@ use crate::run::collect::tell;
 
 /// How long the kernel caches answers about a backup, which never changes.
 const OF_BACKUP: Duration = Duration::from_secs(3600);
-/// The same for lists of volumes and backups.
+/// The same for lists of volumes and backups, and for what a name in them stands for.
 const OF_LIST: Duration = Duration::from_secs(1);
 /// The maximum number of files named in messages: a hostile archive could fill the log.
 const MAX_TOLD: usize = 1000;
@@ -201,7 +201,7 @@ impl Served {
             }
             Place::Backups(volume) => {
                 let backup = find(self.shelf.backups(volume))?;
-                Ok((OF_BACKUP, self.entry_attr(backup, ROOT)?))
+                Ok((OF_LIST, self.entry_attr(backup, ROOT)?))
             }
             Place::Entry(backup, directory) => {
                 let contents = self.shelf.contents(backup).map_err(|error| refused(&error))?;

@@ -55,6 +55,13 @@ struct Shelved {
     began: SystemTime,
 }
 
+impl Shelved {
+    /// Whether the files of this name are those of another backup by now.
+    fn is_replaced(&self) -> bool {
+        self.files.manifest().is_some_and(|manifest| SystemTime::from(manifest.started_at) != self.began)
+    }
+}
+
 #[derive(Default)]
 struct Loaded {
     kept: HashMap<Number, (Arc<Contents>, u64)>,
@@ -138,9 +145,12 @@ impl Shelf {
                 let name = typed.split_once('@').map_or(entry.stem.as_str(), |(_, date)| date).to_owned();
                 let files = entry.files();
                 let BackupState::Complete { manifest } = entry.state else { continue };
-                let known = backups.iter().position(|known| known.volume == volume && known.files == files);
+                let began = SystemTime::from(manifest.started_at);
+                // Another backup may get the name of one that was removed.
+                let is_same = |known: &Shelved| known.volume == volume && known.files == files && known.began == began;
+                let known = backups.iter().position(is_same);
                 let at = known.unwrap_or_else(|| {
-                    backups.push(Shelved { name, volume, files, began: manifest.started_at.into() });
+                    backups.push(Shelved { name, volume, files, began });
                     backups.len() - 1
                 });
                 of_volume.backups.extend(Number::try_from(at));
@@ -182,6 +192,9 @@ impl Shelf {
             return Ok(Arc::clone(contents));
         }
         let shelved = self.shelved(backup).ok_or(io::ErrorKind::NotFound)?;
+        if shelved.is_replaced() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         if let Some(note) = bad_note(&shelved.files) {
             tell(&*self.observer, Severity::Warning, shelved.files.stem().to_owned(), note);
         }

@@ -276,6 +276,20 @@ fn no_image_is_written_over_a_file_of_a_backup() {
             assert!(fs::read(file).unwrap() == was, "{args:?}");
         }
     }
+    // By a device that shows the archive.
+    let archive = files.iter().find(|file| file.to_str().unwrap().ends_with(".img.gz")).unwrap();
+    let (device, was) = (Loop::new(archive), fs::read(archive).unwrap());
+    let erase = format!("--yes-erase={}", device.0.trim_start_matches("/dev/"));
+    let restore = ["restore", "a", "--destination", to, "--to-device", &device.0, &erase];
+    for args in [&restore[..], &["import", disk, "--to-device", &device.0, &erase]] {
+        let refused = volbak(args);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            !refused.status.success() && said.contains("its data lie in a file of the backup a_"),
+            "{args:?}: {said}"
+        );
+        assert!(fs::read(archive).unwrap() == was, "{args:?}");
+    }
 }
 
 /// A guest may call a file as a backup of it is called.

@@ -130,6 +130,9 @@ impl Target {
         if fs::metadata(backup_directory).is_ok_and(|directory| directory.dev() == metadata.rdev()) {
             return Err(unfit("the backups lie on it".to_owned()));
         }
+        if let Some(stem) = source::files_below(metadata.rdev()).iter().find_map(|file| backup_of(file)) {
+            return Err(unfit(format!("its data lie in a file of the backup {}", shown::bytes(stem))));
+        }
         if let Some(shown_by) = lasting(|| source::loop_device_over(&node)) {
             return Err(unfit(format!("it is in use: /dev/{shown_by} shows it or a part of it{}", use_of(&shown_by))));
         }

@@ -30,7 +30,7 @@ pub enum ArchiveError {
         limit_bytes: u64,
     },
     /// The archive would exceed the limit of `ArchiveWriter::limit_archive`.
-    #[error("its archive would have more than {} before compression: raise max_volume_size, or exclude files", ByteLen(*limit_bytes))]
+    #[error("its archive would have more than {} before compression: raise max_volume_size (--max-size), or exclude files", ByteLen(*limit_bytes))]
     TooLong {
         /// The limit.
         limit_bytes: u64,

@@ -26,16 +26,14 @@ pub mod tree;
 mod unmounted;
 mod wanted;
 
-use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use self::attributes::{Restorer, Rules};
-use self::begun::begin;
+use self::begun::{begin, check_place};
 use self::locks::Locks;
 use self::onto::Onto;
 use self::part_of_region::wanted_part;
@@ -50,7 +48,6 @@ use crate::outside::file_lock::FileLock;
 use crate::run::image_files::{ImageFiles, WantedFiles};
 use crate::shown::counted;
 use crate::store::Backup;
-use crate::store::names::MANIFEST;
 
 pub use self::error::RestoreError;
 pub use self::options::{Existing, RestoreOptions};
@@ -64,9 +61,7 @@ pub fn restore(
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
     let files = &files.seen();
-    if options.existing == Existing::Overwrite && lies_among_backups(options.target(), files) {
-        return Err(RestoreError::AmongBackups(options.to.clone()));
-    }
+    check_place(files, options)?;
     if files.kind().is_image() {
         let taken = take(files, options, observer)?;
         let mut report = restore(taken.backup(), options, observer)?;
@@ -76,15 +71,6 @@ pub fn restore(
     }
     let (part, base) = wanted_part(files, options)?;
     restore_from(files, options, &part, &base, observer)
-}
-
-/// Whether this is the directory of the backup, or the destination with the directories of all volumes: there a file of a guest
-/// may have the name of a backup's.
-fn lies_among_backups(target: &Path, files: &Backup) -> bool {
-    let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    let (wanted, directory) = (id(target), files.directory());
-    let is_own = directory.join(format!("{}{MANIFEST}", files.stem())).is_file();
-    is_own && wanted.is_some() && [directory.to_owned(), directory.join("..")].iter().any(|place| id(place) == wanted)
 }
 
 /// The wanted files of an image, in a directory beside or in the target, which must have room for them in any case.

@@ -303,11 +303,14 @@ fn files_are_not_restored_over_the_backups() {
     let own = format!("{to}/a");
     for place in [to, &own] {
         let before = fs::read_dir(&own).unwrap().count();
-        let refused = volbak(&["restore", "a", "--destination", to, "--to", place, "--overwrite"]);
-        let said = String::from_utf8_lossy(&refused.stderr);
-        assert_eq!(refused.status.code(), Some(1), "{said}");
-        assert!(said.contains("has the backups"), "{said}");
-        assert_eq!(fs::read_dir(&own).unwrap().count(), before);
+        for how in [&["--dry-run"][..], &[]] {
+            let args = [&["restore", "a", "--destination", to, "--to", place, "--overwrite"], how].concat();
+            let refused = volbak(&args);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert_eq!(refused.status.code(), Some(1), "{said}");
+            assert!(said.contains("has the backups"), "{said}");
+            assert_eq!(fs::read_dir(&own).unwrap().count(), before);
+        }
     }
 }
 

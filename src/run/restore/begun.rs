@@ -1,11 +1,14 @@
 //! What every restore begins with: the selection, the archive and its side files.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::acl_names::AclNames;
 use super::error::RestoreError;
 use super::ids::IdMaps;
-use super::options::RestoreOptions;
+use super::options::{Existing, RestoreOptions};
 use super::select::{Base, Part, Selection};
 use super::wanted::resolve_ids;
 use crate::events::{Event, Observer, Problem, Severity};
@@ -13,6 +16,7 @@ use crate::outside::BlockRead;
 use crate::run::check::side_files::SideFiles;
 use crate::run::check::{CheckLevel, Findings, side_files};
 use crate::store::Backup;
+use crate::store::names::MANIFEST;
 
 pub(super) struct Begun {
     pub(super) selection: Arc<Selection>,
@@ -21,6 +25,20 @@ pub(super) struct Begun {
     pub(super) side_findings: Findings,
     pub(super) ids: IdMaps,
     pub(super) names: Arc<AclNames>,
+}
+
+/// Refuses to overwrite in the directory of the backup, or in the destination with the directories of all volumes: there a file
+/// of a guest may have the name of a backup's.
+pub(super) fn check_place(files: &Backup, options: &RestoreOptions) -> Result<(), RestoreError> {
+    let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let (wanted, directory) = (id(options.target()), files.directory());
+    let is_own = directory.join(format!("{}{MANIFEST}", files.stem())).is_file();
+    let is_among =
+        is_own && wanted.is_some() && [directory, &directory.join("..")].iter().any(|place| id(place) == wanted);
+    if options.existing == Existing::Overwrite && is_among {
+        return Err(RestoreError::AmongBackups(options.to.clone()));
+    }
+    Ok(())
 }
 
 /// Opens everything, and writes nothing.

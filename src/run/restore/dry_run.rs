@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::attributes::may_lend_rights;
+use super::begun::check_place;
 use super::error::RestoreError;
 use super::ids::{MappedUse, Uses};
 use super::options::RestoreOptions;
@@ -68,6 +69,7 @@ fn available(directory: &Path) -> Option<u64> {
 
 /// Reads the selected part of the archive, and counts.
 pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
+    check_place(files, options)?;
     if files.kind().is_image() {
         // Nothing is written where it would be restored.
         let wanted = WantedFiles { paths: &options.paths, region: options.region.as_deref() };

@@ -28,11 +28,6 @@ pub fn has_identities() -> bool {
     !with_identities(Identities::is_empty)
 }
 
-/// Whether there are identities or trusted signers: backups that are encrypted are expected here.
-pub(crate) fn has_keys() -> bool {
-    has_identities() || !signers().is_empty()
-}
-
 /// The trusted signers.
 pub(crate) fn signers() -> Vec<PublicSigner> {
     SIGNERS.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -233,7 +233,8 @@ fn partial_note(
 
 /// What to know of a plain backup where earlier ones are encrypted, and so signed.
 fn unsigned_note(entry: &CatalogEntry, manifest: &Manifest, entries: &[CatalogEntry]) -> Option<String> {
-    if manifest.kind().is_sealed() || !keyring::has_keys() {
+    let has_keys = keyring::has_identities() || !keyring::signers().is_empty();
+    if manifest.kind().is_sealed() || !has_keys {
         return None;
     }
     let is_earlier_and_sealed = |other: &CatalogEntry| match &other.state {

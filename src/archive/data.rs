@@ -10,6 +10,7 @@ use std::io;
 use sha2::Sha256;
 
 use crate::entry::FileContent;
+use crate::shown::counted;
 use crate::units::ByteRange;
 
 /// The size of blocks in which an unreadable range is retried.
@@ -95,7 +96,7 @@ impl DataOutcome {
         if let Some(error) = self.first_error.as_ref().filter(|_| self.unread.places > 0) {
             let rest = if self.is_given_up() { "; after so many failures the rest was not tried" } else { "" };
             let Unread { places, bytes, .. } = &self.unread;
-            let places = if *places == 1 { "1 place".to_owned() } else { format!("{places} places") };
+            let places = counted(*places, "place", "places");
             complaints.push(format!(
                 "{bytes} bytes in {places} could not be read and are zeros in the archive (bytes {}){rest}: {error}",
                 self.unread.shown()

@@ -53,14 +53,14 @@ pub(crate) fn check(
     let image = match Image::make(files, options.scratch, commands) {
         Ok(image) => image,
         Err(what) => {
-            findings.not_beyond(CheckLevel::Full, format!("it was not restored for a test: {what}"));
+            findings.not_restored(what);
             return Ok(());
         }
     };
     let mounted = match image.mount() {
         Ok(mounted) => mounted,
         Err(what) => {
-            findings.not_beyond(CheckLevel::Full, format!("it was not restored for a test: {what}"));
+            findings.not_restored(what);
             return Ok(());
         }
     };

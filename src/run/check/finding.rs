@@ -1,6 +1,6 @@
 //! Findings: problems of a backup, and their places.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,11 @@ impl Findings {
     pub fn not_beyond(&mut self, level: CheckLevel, what: impl Into<String>) {
         self.reached = Some(self.reached.map_or(level, |reached| reached.min(level)));
         self.not_checked(what);
+    }
+
+    /// Notes why there is no restore test.
+    pub(in crate::run) fn not_restored(&mut self, why: impl Display) {
+        self.not_beyond(CheckLevel::Full, format!("it was not restored for a test: {why}"));
     }
 
     /// Notes a check that could not be made.

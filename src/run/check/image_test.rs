@@ -37,7 +37,7 @@ pub fn check(
     let (archive, index) = match (files.open_archive(), files.open_index()) {
         (Ok(archive), Ok(index)) => (archive, index),
         (Err(error), _) | (_, Err(error)) => {
-            findings.not_beyond(CheckLevel::Full, format!("it was not restored for a test: {}", with_causes(&error)));
+            findings.not_restored(with_causes(&error));
             return Ok(());
         }
     };
@@ -51,10 +51,7 @@ pub fn check(
     let restored = match Restored::create(scratch, files.stem(), blocks.len_bytes(), observer) {
         Ok(restored) => restored,
         Err(error) => {
-            findings.not_beyond(
-                CheckLevel::Full,
-                format!("it was not restored for a test: {}: {error}", scratch.display()),
-            );
+            findings.not_restored(format_args!("{}: {error}", scratch.display()));
             return Ok(());
         }
     };
@@ -67,10 +64,7 @@ pub fn check(
             return Ok(());
         }
         Err(Failed::Write(error)) => {
-            findings.not_beyond(
-                CheckLevel::Full,
-                format!("it was not restored for a test: {}: {error}", scratch.display()),
-            );
+            findings.not_restored(format_args!("{}: {error}", scratch.display()));
             return Ok(());
         }
     }

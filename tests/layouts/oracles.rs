@@ -9,15 +9,39 @@ use volbak::layout::{Handling, HoldsKind, Layout, Region, TableKind};
 /// Number, first sector of 512 bytes, how many of them.
 type Partition = (u32, u64, u64);
 
+/// How the tools say that they find nothing on an image. Any other failure is the tool's, and no opinion.
+const NOTHING_FOUND: [(&str, i32, &str); 5] = [
+    ("sfdisk", 1, "does not contain a recognized partition table"),
+    ("sfdisk", 1, "Invalid argument"),
+    ("partx", 1, "failed to read partition table"),
+    ("blkid", 2, ""),
+    ("blkid", 8, "ambivalent result"),
+];
+
+/// What the tool prints, or nothing where it says that it finds nothing.
 fn output(program: &str, args: &[&str], image: &Path) -> Option<String> {
-    let output = Command::new(program)
-        .args(args)
-        .arg(image)
-        .env("LC_ALL", "C")
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    // kpartx gives up when another program takes the loop device that it was about to take.
+    for _ in 0..100 {
+        let output = Command::new(program)
+            .args(args)
+            .arg(image)
+            .env("LC_ALL", "C")
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        if output.status.success() {
+            return Some(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let nothing = |(tool, code, words): (&str, i32, &str)| {
+            tool == program && output.status.code() == Some(code) && said.contains(words)
+        };
+        if NOTHING_FOUND.into_iter().any(nothing) {
+            return None;
+        }
+        assert!(said.contains("LOOP_SET_FD: Device or resource busy"), "{program}: {}: {said}", output.status);
+    }
+    panic!("{program}: each loop device was taken by another program, 100 times");
 }
 
 /// Compares numbers, places and, for sfdisk, types, names and GUIDs of the table's partitions.

@@ -21,6 +21,7 @@ pub(crate) mod manual;
 pub(crate) mod memory;
 #[cfg(feature = "mount")]
 pub(crate) mod mount;
+mod named_file;
 pub(crate) mod night;
 pub(crate) mod night_args;
 mod of_volume;

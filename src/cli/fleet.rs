@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use volbak::config::{Config, DEFAULT_PATH};
 use volbak::error::ExitClass;
-use volbak::outside::{Clock, SystemClock, replaced};
+use volbak::outside::{Clock, SystemClock};
 use volbak::report::fleet::{FleetLimits, FleetView, FoundHost};
 use volbak::run::fleet::read_states;
 use volbak::store::is_in_object_store;
 
+use super::named_file;
 use super::output::{after_printing, print, print_json};
 use super::place::{self, UsageError};
 
@@ -125,10 +125,10 @@ pub(crate) fn fleet(args: &FleetArgs) -> anyhow::Result<ExitClass> {
     let view = FleetView::new(found, &expected, limits, now);
     if let Some(path) = &args.html {
         // The page has names of volumes and hosts, which other users must not see unless the administrator says so.
-        replace(path, view.html().as_bytes(), 0o600)?;
+        named_file::write(path, view.html().as_bytes(), 0o600).with_context(|| path.display().to_string())?;
     }
     if let Some(path) = &args.prometheus {
-        replace(path, view.metrics().as_bytes(), 0o644)?;
+        named_file::write(path, view.metrics().as_bytes(), 0o644).with_context(|| path.display().to_string())?;
     }
     let class = if view.is_overdue { ExitClass::WithProblems } else { ExitClass::Well };
     let printed = if args.json {
@@ -139,13 +139,4 @@ pub(crate) fn fleet(args: &FleetArgs) -> anyhow::Result<ExitClass> {
         Ok(())
     };
     Ok(after_printing(printed, "the hosts are judged", class))
-}
-
-/// Replaces the file. An existing file keeps its mode.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
-    let named = || path.display().to_string();
-    path.file_name().with_context(|| format!("{}: name a file", named()))?;
-    let old = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
-    let mode = old.map_or(mode, |old| old.permissions().mode() & 0o777);
-    replaced::replace(path, bytes, mode).with_context(named)
 }

@@ -1,8 +1,5 @@
 //! The verbs that need a config.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-
 use anyhow::Context;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
@@ -35,7 +32,7 @@ use super::output::{after_printing, as_json, print, print_as_it_is, print_in_tim
 use super::place::{self, UsageError, Where};
 use super::progress::Verbosity;
 use super::world::world;
-use super::{prune, remove, terminal};
+use super::{named_file, prune, remove, terminal};
 
 /// Exit status UNKNOWN of Nagios.
 const UNKNOWN: u8 = 3;
@@ -194,13 +191,7 @@ fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
     let mut class = ExitClass::Well;
     if let Some(path) = &args.html {
         // The report has names of volumes and hosts, which other users must not see.
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)
-            .and_then(|mut file| file.write_all(report.render(style).html.as_bytes()))
+        named_file::write(path, report.render(style).html.as_bytes(), 0o600)
             .with_context(|| path.display().to_string())?;
     }
     if args.send {

@@ -1,8 +1,7 @@
 //! `volbak cloud recover`.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,10 +14,10 @@ use volbak::log::{Kind, Line, Severity};
 use volbak::outside::{Cancel, Clock, SystemClock};
 use volbak::run::cloud::recover::{Outcome, Plan, RecoverError, RecoverOptions, StepResult, apply, plan};
 
-use super::log;
 use super::night_args::day;
 use super::output::{after_printing, print, print_json};
 use super::place::Where;
+use super::{log, named_file};
 
 pub(crate) const RECOVER_EXAMPLES: &str = "\
 Examples:
@@ -181,13 +180,9 @@ fn class(plan: &Plan) -> ExitClass {
 /// Replaces the file of the plan.
 pub(crate) fn save(path: &Path, plan: &impl Serialize) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    serde_json::to_writer_pretty(&mut file, plan)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    let mut text = serde_json::to_vec_pretty(plan)?;
+    text.push(b'\n');
+    named_file::write(path, &text, 0o600)
 }

@@ -229,3 +229,10 @@ fn nagios_gets_performance_data_and_the_forecast_comes_from_past_nights() {
     assert_eq!(host.verb(&["report", "--html", html.to_str().unwrap()]).status, 0);
     assert!(std::fs::read_to_string(&html).unwrap().contains(&format!("it is full in {days} days")));
 }
+    // In a directory like /tmp, another user may have made a link of that name.
+    let victim = host.at("victim");
+    std::fs::write(&victim, "kept").unwrap();
+    std::fs::remove_file(&html).unwrap();
+    std::os::unix::fs::symlink(&victim, &html).unwrap();
+    assert_eq!(host.verb(&["report", "--html", html.to_str().unwrap()]).status, 0);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");

@@ -1,20 +1,24 @@
 //! Promise: what volbak restores is what GNU tar restores from the same archive, in every attribute; a part of it costs
 //! a part of the work; what is there already is safe; a restore that was cut off goes on.
 
+use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 
 use crate::testkit::proof::{back_up, copy, restore_options, restore_paths, restore_with, verify_level, with};
 use crate::testkit::tree::{Filesystem, Kind, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
-use volbak::outside::Cancel;
+use volbak::events::Silent;
+use volbak::outside::{Cancel, CommandOutput, RunCommand, SystemClock, SystemCommands};
 use volbak::run::browse::{BrowseError, Change, cat, diff, list};
 use volbak::run::check::{CheckLevel, Findings, Verdict, record};
 use volbak::run::rehearse::compare::{How, compare};
 use volbak::run::restore::Existing;
-
+use volbak::run::verify::{Surroundings, VerifyOptions, verify};
 use volbak::store::Backup;
 
 fn gnu_tar(archive: &Path, to: &Path) {
@@ -79,6 +83,31 @@ fn the_restore_test_finds_nothing_wrong_with_a_good_backup() {
     report.save_record(&files).unwrap();
     let record = record::load(&files, report.archive_sha1.as_deref(), report.archive_bytes).unwrap();
     assert!(matches!(record.health(), record::Health::Good { level: CheckLevel::RestoreTest, .. }));
+}
+
+/// Notes the mode of the file on which mkfs runs.
+#[derive(Default)]
+struct ModeOfImage(Mutex<Vec<u32>>);
+
+impl RunCommand for ModeOfImage {
+    fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
+        if program == "mkfs.ext4" {
+            let mode = fs::metadata(args.last().unwrap()).unwrap().permissions().mode();
+            self.0.lock().unwrap().push(mode & 0o777);
+        }
+        SystemCommands.run(program, args)
+    }
+}
+
+#[test]
+fn no_other_user_can_read_the_files_of_a_restore_test() {
+    let dir = tempfile::tempdir().unwrap();
+    small_tree(&dir.path().join("tree"));
+    let files = back_up(&dir.path().join("tree"), &dir.path().join("backup"));
+    let modes = ModeOfImage::default();
+    let around = Surroundings { observer: &Silent, clock: &SystemClock, commands: &modes };
+    let report = verify(&files, &VerifyOptions::at(CheckLevel::RestoreTest), around).unwrap();
+    assert_eq!((report.verdict, modes.0.into_inner().unwrap()), (Verdict::Good, vec![0o600]));
 }
 
 /// What the comparison of the restore test finds in a tree, by path.

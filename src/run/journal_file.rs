@@ -2,6 +2,7 @@
 //! journal is of. A last line that is cut off was being written when the process ended, and is dropped: what it announces
 //! was not begun.
 
+use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::outside::trust::{Changeable, changeable};
+use crate::shown;
 
 /// The `format` in the header of each journal.
 pub(super) const FORMAT: u32 = 1;
@@ -27,9 +29,39 @@ pub(super) enum JournalError {
     /// Other users can change the journal, and so decide what is done.
     #[error("{0}")]
     Distrusted(Changeable),
-    /// The file is damaged, or is no journal.
+    /// The file is no journal.
     #[error("{0}")]
     Invalid(String),
+    /// A line is damaged; with the first one, the file may be no journal.
+    #[error("{0}")]
+    Damaged(DamagedLine),
+}
+
+/// A line that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DamagedLine {
+    /// Its number, from 1.
+    number: usize,
+    /// Its beginning.
+    text: String,
+}
+
+impl fmt::Display for DamagedLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} is damaged: {}", self.number, self.text)
+    }
+}
+
+impl DamagedLine {
+    fn new(number: usize, line: &[u8]) -> Self {
+        const SHOWN_BYTES: usize = 120;
+        let line = line.trim_ascii_end();
+        let text = match line.get(..SHOWN_BYTES) {
+            Some(start) => shown::bytes(start) + "…",
+            None => shown::bytes(line),
+        };
+        Self { number, text }
+    }
 }
 
 /// The header and lines of a journal.
@@ -38,13 +70,15 @@ pub(super) struct Content<H, L> {
     /// `None` if the file is empty, or its first line is cut off.
     pub(super) header: Option<H>,
     pub(super) lines: Vec<L>,
+    /// Lines that cannot be read.
+    pub(super) damaged: Vec<DamagedLine>,
     /// The length up to the end of the last complete line.
     complete_bytes: u64,
 }
 
 impl<H, L> Default for Content<H, L> {
     fn default() -> Self {
-        Self { header: None, lines: Vec::new(), complete_bytes: 0 }
+        Self { header: None, lines: Vec::new(), damaged: Vec::new(), complete_bytes: 0 }
     }
 }
 
@@ -57,7 +91,7 @@ pub(super) struct JournalFile {
 
 impl JournalFile {
     /// Opens or creates the journal, locks it, and reads it. [`JournalFile::begin`] must be called before the first
-    /// line is appended.
+    /// line is appended. What to do about damaged lines is the caller's decision.
     pub(super) fn open<H, L>(path: &Path, max_bytes: u64) -> Result<(Self, Content<H, L>), JournalError>
     where
         H: DeserializeOwned,
@@ -117,7 +151,7 @@ impl JournalFile {
     }
 }
 
-/// Reads a journal without locking it; `None` if there is none.
+/// Reads a journal without locking it; `None` if there is none. Damaged lines are left to the caller.
 pub(super) fn read<H, L>(path: &Path, max_bytes: u64) -> Result<Option<Content<H, L>>, JournalError>
 where
     H: DeserializeOwned,
@@ -160,15 +194,19 @@ where
         if line.last() != Some(&b'\n') {
             break;
         }
-        let at = |error: serde_json::Error| JournalError::Invalid(format!("line {}: {error}", number + 1));
+        let damaged = || DamagedLine::new(number + 1, line);
         if number == 0 {
-            let Format { format } = serde_json::from_slice(line).map_err(at)?;
+            let no_header = |_| JournalError::Damaged(damaged());
+            let Format { format } = serde_json::from_slice(line).map_err(no_header)?;
             if format != FORMAT {
                 return Err(JournalError::Invalid(format!("it has format {format}")));
             }
-            content.header = Some(serde_json::from_slice(line).map_err(at)?);
+            content.header = Some(serde_json::from_slice(line).map_err(no_header)?);
         } else {
-            content.lines.push(serde_json::from_slice(line).map_err(at)?);
+            match serde_json::from_slice(line) {
+                Ok(line) => content.lines.push(line),
+                Err(_) => content.damaged.push(damaged()),
+            }
         }
         content.complete_bytes += line.len() as u64;
     }

@@ -66,6 +66,7 @@ pub fn remap(options: &RemapOptions) -> Result<RemapReport, RemapError> {
         let done = journal::read(&path, &header)?;
         report.was_complete = done.as_ref().is_some_and(|done| done.is_complete);
         if !report.was_complete {
+            done.iter().try_for_each(|done| done.check_whole(&path, &header))?;
             let skip = done.map(|done| done.inodes()).unwrap_or_default();
             pass(&root, options, &skip, &HashSet::new(), None, &mut report)?;
         }
@@ -76,6 +77,7 @@ pub fn remap(options: &RemapOptions) -> Result<RemapReport, RemapError> {
         report.was_complete = true;
         return Ok(report);
     }
+    earlier.check_whole(&path, &header)?;
     report.resumed = earlier.records.len() as u64;
     let mut astray = HashSet::new();
     for record in &earlier.records {

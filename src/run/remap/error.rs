@@ -30,7 +30,33 @@ pub enum RemapError {
         /// The cause.
         source: io::Error,
     },
-    /// The journal is damaged, or is no journal.
+    /// A line of the journal is damaged: its inode may have its new numbers already, and would be mapped twice.
+    #[error(
+        "the journal {} cannot be continued, and nothing was changed: {line}. Undo the remap first with `volbak remap {directory} \
+         --undo`: it goes by the other lines, and says what is left to do",
+        path.display()
+    )]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// The directory.
+        directory: String,
+        /// The line, and its number.
+        line: String,
+    },
+    /// The first line of the journal is damaged, so that it does not say which directory it is of.
+    #[error(
+        "{} is no journal, or its first line is damaged; nothing was changed. If it is the journal of this directory, replace its \
+         first line by {right}, and call the command again",
+        path.display()
+    )]
+    NoHeader {
+        /// The journal.
+        path: PathBuf,
+        /// What the line should be.
+        right: String,
+    },
+    /// The file is no journal of this version.
     #[error("{} is no journal of a remap that this version knows: {what}", path.display())]
     NoJournal {
         /// The journal.
@@ -70,6 +96,7 @@ impl RemapError {
     pub(super) fn of_journal(path: &Path, error: JournalError) -> Self {
         let path = path.to_owned();
         match error {
+            JournalError::Damaged(line) => Self::NoJournal { path, what: line.to_string() },
             JournalError::Io(source) => Self::Journal { path, source },
             JournalError::Locked => Self::Locked(path),
             JournalError::Distrusted(found) => Self::Distrusted(found.to_string()),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::change::Record;
 use super::error::RemapError;
 use super::walk::{Root, shown_path};
-use crate::run::journal_file::{self, Content, FORMAT, JournalFile};
+use crate::run::journal_file::{self, Content, DamagedLine, FORMAT, JournalError, JournalFile};
 use crate::run::record::sha256;
 use crate::run::restore::ids::IdMaps;
 use crate::shown::{self, hex};
@@ -46,6 +46,9 @@ enum Line {
 pub(super) struct Earlier {
     pub(super) records: Vec<Record>,
     pub(super) is_complete: bool,
+    /// The mapping, for people.
+    pub(super) maps: String,
+    pub(super) damaged: Vec<DamagedLine>,
 }
 
 impl Header {
@@ -69,7 +72,8 @@ impl Header {
 
 impl Earlier {
     fn of(content: Content<Header, Line>) -> Self {
-        let mut earlier = Self::default();
+        let maps = content.header.map(|header| header.maps).unwrap_or_default();
+        let mut earlier = Self { maps, damaged: content.damaged, ..Self::default() };
         for line in content.lines {
             match line {
                 Line::Record(record) => earlier.records.push(record),
@@ -81,6 +85,12 @@ impl Earlier {
 
     pub(super) fn inodes(&self) -> HashSet<u64> {
         self.records.iter().map(|record| record.inode).collect()
+    }
+
+    /// Fails if the remap cannot be continued by it.
+    pub(super) fn check_whole(&self, path: &Path, header: &Header) -> Result<(), RemapError> {
+        let Some(line) = self.damaged.first() else { return Ok(()) };
+        Err(RemapError::Damaged { path: path.to_owned(), directory: header.directory.clone(), line: line.to_string() })
     }
 }
 
@@ -105,7 +115,7 @@ impl Journal {
     /// Opens or creates the journal, and returns its content.
     pub(super) fn open(path: &Path, header: &Header) -> Result<(Self, Earlier), RemapError> {
         let failed = |error| RemapError::of_journal(path, error);
-        let (mut file, content) = JournalFile::open(path, NO_LIMIT).map_err(failed)?;
+        let (mut file, content) = JournalFile::open(path, NO_LIMIT).map_err(|error| unread(path, header, error))?;
         check(content.header.as_ref(), header, path)?;
         file.begin(&content, header).map_err(failed)?;
         Ok((Self { file, path: path.to_owned() }, Earlier::of(content)))
@@ -143,10 +153,18 @@ impl Journal {
 
 /// Reads the journal of a remap, if there is one.
 pub(super) fn read(path: &Path, header: &Header) -> Result<Option<Earlier>, RemapError> {
-    let content = journal_file::read(path, NO_LIMIT).map_err(|error| RemapError::of_journal(path, error))?;
+    let content = journal_file::read(path, NO_LIMIT).map_err(|error| unread(path, header, error))?;
     let Some(content) = content else { return Ok(None) };
     check(content.header.as_ref(), header, path)?;
     Ok(Some(Earlier::of(content)))
+}
+
+/// Why a journal is not read. A header that is damaged is named as it should be.
+fn unread(path: &Path, header: &Header, error: JournalError) -> RemapError {
+    match (error, serde_json::to_string(header)) {
+        (JournalError::Damaged(_), Ok(right)) => RemapError::NoHeader { path: path.to_owned(), right },
+        (error, _) => RemapError::of_journal(path, error),
+    }
 }
 
 /// Fails if the journal is of another remap. A header without a mapping is that of `undo`, which takes any.

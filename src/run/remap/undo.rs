@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::change::{Record, Towards};
 use super::error::RemapError;
-use super::journal::{Header, Journal, default_path, read};
+use super::journal::{Earlier, Header, Journal, default_path, read};
 use super::report::RemapReport;
 use super::walk::Root;
 use crate::outside::Cancel;
@@ -25,6 +25,7 @@ pub fn undo(directory: &Path, path: Option<&Path>, dry_run: bool, cancel: &Cance
     if dry_run {
         let earlier = read(&path, &header)?.ok_or(RemapError::NothingToUndo(path.clone()))?;
         report.changed = earlier.records.len() as u64;
+        tell_damaged(&earlier, &path, &mut report);
         return Ok(report);
     }
     let (journal, earlier) = Journal::existing(&path, &header)?;
@@ -37,10 +38,27 @@ pub fn undo(directory: &Path, path: Option<&Path>, dry_run: bool, cancel: &Cance
         report.changed += 1;
     }
     report.changed -= report.problem_count;
+    tell_damaged(&earlier, &path, &mut report);
     if report.problem_count == 0 {
         journal.remove()?;
     }
     Ok(report)
+}
+
+/// What is left to do where lines of the journal are damaged.
+fn tell_damaged(earlier: &Earlier, path: &Path, report: &mut RemapReport) {
+    let path = path.as_os_str().as_encoded_bytes();
+    for line in &earlier.damaged {
+        report.problem(path, &format!("{line}; the inode of that line is not changed back"));
+    }
+    if !earlier.damaged.is_empty() {
+        let maps = if earlier.maps.is_empty() { String::new() } else { format!(" ({})", earlier.maps) };
+        let what = format!(
+            "it stays, since lines in it are damaged: find the inodes that still have new numbers{maps}, change their owners and groups \
+             back by hand, and remove it"
+        );
+        report.problem(path, &what);
+    }
 }
 
 /// Brings the inode of a record to one of its states; what is not as the record says is reported, and left alone. Returns whether

@@ -82,6 +82,13 @@ impl RecoverError {
             JournalError::Locked => Self::Locked(path),
             JournalError::Distrusted(found) => Self::BadJournal { path, what: found.to_string() },
             JournalError::Invalid(what) => Self::BadJournal { path, what },
+            JournalError::Damaged(line) => Self::BadJournal {
+                path,
+                what: format!(
+                    "{line}. Nothing was changed: correct that line; or rename the journal, and give a recovery the time of the outage \
+                     with --outage: what was done before is then known from the cloud alone"
+                ),
+            },
         }
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RecoverError;
 use super::plan::Action;
 use super::seen::{Past, Restarted};
-use crate::run::journal_file::{self, Content, FORMAT, JournalFile};
+use crate::run::journal_file::{self, Content, FORMAT, JournalError, JournalFile};
 
 /// A larger file is no journal.
 const MAX_BYTES: u64 = 256 << 20;
@@ -136,7 +136,8 @@ impl Journal {
     /// Opens or creates the journal; `header` is written if it has none.
     pub(crate) fn open(path: &Path, header: &Header) -> Result<Self, RecoverError> {
         let failed = |error| RecoverError::of_journal(path, error);
-        let (mut file, mut earlier) = JournalFile::open(path, MAX_BYTES).map_err(failed)?;
+        let (mut file, earlier) = JournalFile::open(path, MAX_BYTES).map_err(failed)?;
+        let mut earlier = undamaged(earlier).map_err(failed)?;
         check(&earlier, header, path)?;
         file.begin(&earlier, header).map_err(failed)?;
         earlier.header.get_or_insert_with(|| header.clone());
@@ -166,10 +167,19 @@ pub(crate) fn put_away(path: &Path, earlier: &Earlier) -> Result<(), RecoverErro
 
 /// Reads a journal, if there is one. It is not locked.
 pub(crate) fn read(path: &Path, header: &Header) -> Result<Earlier, RecoverError> {
-    let earlier = journal_file::read(path, MAX_BYTES).map_err(|error| RecoverError::of_journal(path, error))?;
-    let earlier = earlier.unwrap_or_default();
+    let failed = |error| RecoverError::of_journal(path, error);
+    let earlier: Earlier = journal_file::read(path, MAX_BYTES).map_err(failed)?.unwrap_or_default();
+    let earlier = undamaged(earlier).map_err(failed)?;
     check(&earlier, header, path)?;
     Ok(earlier)
+}
+
+/// Fails if a line is damaged: what it announced may have been done.
+fn undamaged(earlier: Earlier) -> Result<Earlier, JournalError> {
+    match earlier.damaged.first() {
+        Some(line) => Err(JournalError::Damaged(line.clone())),
+        None => Ok(earlier),
+    }
 }
 
 fn check(earlier: &Earlier, header: &Header, path: &Path) -> Result<(), RecoverError> {

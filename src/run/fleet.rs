@@ -63,32 +63,27 @@ pub(super) fn leave(state: &HostState, destination: Option<&Destination>, shared
     errors
 }
 
-/// Reads the newest state of each host in these places: destinations, directories with a folder for each host, or prefixes of
-/// an object store below which the destinations are. A host that is in several has the newest of all.
+/// Reads the newest state of each host in each of these places: destinations, directories with a folder for each host, or prefixes
+/// of an object store below which the destinations are. A host that is in several is there several times.
 pub fn read_states(
     roots: &[PathBuf],
     options: &StoreOptions,
     now: DateTime<Utc>,
 ) -> Result<Vec<FoundHost>, FleetError> {
-    let mut hosts: BTreeMap<String, FoundHost> = BTreeMap::new();
+    let mut hosts = Vec::new();
     for root in roots {
         for (name, folders) in host_folders(Destination::reach(root, options)?)? {
-            let found = match folders.as_slice() {
-                [folder] => folder.folder(&name, false)?.and_then(|host| newest(&*host, &name, now)),
-                several => Some(FoundHost { state: Err(claimed_by(several)), name: name.clone() }),
+            let (place, state) = match folders.as_slice() {
+                [folder] => {
+                    let state = folder.folder(&name, false)?.and_then(|host| newest(&*host, now));
+                    (folder.path().join(&name), state)
+                }
+                several => (root.clone(), Some(Err(claimed_by(several)))),
             };
-            let Some(found) = found else { continue };
-            let is_newer = |other: &FoundHost| match (&found.state, &other.state) {
-                (Ok(found), Ok(other)) => found.at > other.at,
-                (Ok(_), Err(_)) => true,
-                (Err(_), _) => false,
-            };
-            if hosts.get(&name).is_none_or(is_newer) {
-                hosts.insert(name, found);
-            }
+            hosts.extend(state.map(|state| FoundHost { name, place, state }));
         }
     }
-    Ok(hosts.into_values().collect())
+    Ok(hosts)
 }
 
 /// The names of hosts, and the folders in which each has its own: several if destinations below a prefix claim to be of one host.
@@ -133,10 +128,10 @@ fn in_folder(folder: &Folder) -> Result<Vec<(Folder, String)>, FleetError> {
 }
 
 /// The newest state of a host that is not named after a time in the future; `None` if the folder has no state.
-fn newest(folder: &dyn Store, name: &str, now: DateTime<Utc>) -> Option<FoundHost> {
+fn newest(folder: &dyn Store, now: DateTime<Utc>) -> Option<Result<HostState, String>> {
     let files = match folder.list() {
         Ok(listing) => listing.files,
-        Err(error) => return Some(FoundHost { name: name.to_owned(), state: Err(with_causes(&error)) }),
+        Err(error) => return Some(Err(with_causes(&error))),
     };
     let limit = now.naive_utc() + chrono::TimeDelta::hours(1);
     let dated: Vec<&String> = files.iter().filter(|name| moment_of(name).is_some()).collect();
@@ -146,11 +141,11 @@ fn newest(folder: &dyn Store, name: &str, now: DateTime<Utc>) -> Option<FoundHos
     let candidates = if past.clone().next().is_some() { past.copied().collect() } else { dated.clone() };
     for file in candidates.iter().rev().take(MAX_TRIED) {
         match read(folder, file) {
-            Ok(state) => return Some(FoundHost { name: name.to_owned(), state: Ok(state) }),
+            Ok(state) => return Some(Ok(state)),
             Err(error) => first_error = first_error.or(Some(format!("{file}: {error}"))),
         }
     }
-    first_error.map(|error| FoundHost { name: name.to_owned(), state: Err(error) })
+    first_error.map(Err)
 }
 
 fn read(folder: &dyn Store, file: &str) -> Result<HostState, String> {

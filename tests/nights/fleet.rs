@@ -82,6 +82,20 @@ fn a_night_leaves_its_state_and_a_copy() {
     let states = names(&host.at("shared").join(&name));
     assert_eq!(states.len(), 2, "{states:?}");
     assert!(states.iter().all(|state| state.len() == "2026-11-20_010000_00_0123456789ab.json".len()), "{states:?}");
+    // Both places are named: the states are the same. A state that says better things of the host hides nothing.
+    let both = |more: &[&str]| {
+        let (own, other) = (host.at("backups"), host.at("shared"));
+        host.volbak(&[&["fleet", own.to_str().unwrap(), other.to_str().unwrap()], more].concat())
+    };
+    let judged = both(&[]);
+    assert!(judged.status == 0 && !judged.stdout.contains("several places"), "{judged:?}");
+    let newest = host.at("shared").join(&name).join(states.last().unwrap());
+    let state = fs::read_to_string(&newest).unwrap();
+    fs::write(&newest, state.replace("\"verdict\":\"good\"", "\"verdict\":\"failed\"")).unwrap();
+    let judged = both(&["--json"]);
+    let reasons = json(&judged)["hosts"][0]["reasons"].to_string();
+    assert!(judged.status == 3 && reasons.contains("/backups/") && reasons.contains("/shared/"), "{judged:?}");
+    fs::write(&newest, state).unwrap();
     // The page, and the metrics, which promtool reads.
     let (page, metrics) = (host.at("page.html"), host.at("fleet.prom"));
     let written = fleet(&host, &["--html", page.to_str().unwrap(), "--prometheus", metrics.to_str().unwrap()]);

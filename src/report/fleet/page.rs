@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
 
-use super::table::word;
 use super::view::{FleetView, HostView, Light, VolumeView, age};
 use crate::report::Verification;
 use crate::report::escape::html as escaped;
@@ -64,7 +63,7 @@ impl FleetView {
             "<section class=\"{0}\">\n<h2>{1} <span class=\"word\">{2}</span></h2>",
             class(host.light),
             escaped(&host.name),
-            word(host.light)
+            host.light.word()
         );
         if !host.reasons.is_empty() {
             let items: Vec<String> =

@@ -22,7 +22,7 @@ impl FleetView {
             .filter(|(_, volume)| volume.light > Light::Green)
             .map(|(host, volume)| {
                 let name = format!("{} {}", host.name, volume.state.name);
-                vec![name, word(volume.light).to_owned(), volume.reason.clone()]
+                vec![name, volume.light.word().to_owned(), volume.reason.clone()]
             })
             .collect();
         if !bad.is_empty() {
@@ -40,7 +40,7 @@ impl FleetView {
         let state = host.state.as_ref();
         vec![
             host.name.clone(),
-            word(host.light).to_owned(),
+            host.light.word().to_owned(),
             host.last_run.map_or_else(none, |at| format!("{} ago", age(at, self.now))),
             state.map_or_else(none, |_| host.volumes.len().to_string()),
             state.map_or_else(none, |_| host.encrypted().to_string()),
@@ -48,14 +48,5 @@ impl FleetView {
             state.and_then(|it| it.usage).map_or_else(none, |usage| ByteLen(usage.available_bytes).to_string()),
             host.reasons.join("; "),
         ]
-    }
-}
-
-pub(super) fn word(light: Light) -> &'static str {
-    match light {
-        Light::Green => "ok",
-        Light::Amber => "problems",
-        Light::Red => "OVERDUE",
-        Light::Silent => "SILENT",
     }
 }

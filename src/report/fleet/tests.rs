@@ -1,5 +1,7 @@
 //! The judgement, and what a forged state can do to the forms.
 
+use std::path::Path;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{FleetLimits, FleetView, FoundHost, HostState, Light, VolumeState};
@@ -58,7 +60,11 @@ fn state(host: &str, volumes: Vec<VolumeState>) -> HostState {
 }
 
 fn found(state: HostState) -> FoundHost {
-    FoundHost { name: state.host.clone(), state: Ok(state) }
+    found_at("/mnt/fleet", &state.host.clone(), Ok(state))
+}
+
+fn found_at(root: &str, name: &str, state: Result<HostState, String>) -> FoundHost {
+    FoundHost { name: name.to_owned(), place: Path::new(root).join(name), state }
 }
 
 fn view(found: Vec<FoundHost>, expected: &[&str], proof_days: u32) -> FleetView {
@@ -76,7 +82,7 @@ fn silent_hosts_come_first_then_what_is_overdue() {
         found(state("overdue", vec![volume("a"), old])),
         found(state("problems", vec![partial])),
         found(late),
-        FoundHost { name: "unreadable".to_owned(), state: Err("cut off".to_owned()) },
+        found_at("/mnt/fleet", "unreadable", Err("cut off".to_owned())),
     ];
     let judged = view(all, &["fine", "overdue", "problems", "late", "missing", "unreadable"], 0);
     let order: Vec<(&str, Light)> = judged.hosts.iter().map(|host| (host.name.as_str(), host.light)).collect();
@@ -101,6 +107,33 @@ fn without_a_list_all_hosts_are_expected_and_with_one_a_stranger_is_told() {
     let judged = view(well(), &["b"], 0);
     assert_eq!((judged.hosts[0].name.as_str(), judged.hosts[0].light), ("b", Light::Silent));
     assert_eq!((judged.hosts[1].name.as_str(), judged.hosts[1].light), ("a", Light::Amber));
+}
+
+#[test]
+fn of_a_host_with_states_in_several_places_the_worst_counts() {
+    let well = || state("a", vec![volume("v")]);
+    let silent = HostState { last_run: Some(ago(48)), at: ago(47), ..well() };
+    let both = |one: HostState, other: HostState| {
+        view(vec![found_at("/mnt/own", "a", Ok(one)), found_at("/mnt/other", "a", Ok(other))], &["a"], 0)
+    };
+    // Whoever writes to the other place cannot hide that the host is silent, whichever root is named first.
+    for judged in [both(silent.clone(), well()), both(well(), silent.clone())] {
+        assert_eq!((judged.hosts.len(), judged.hosts[0].light), (1, Light::Silent));
+        let told = judged.hosts[0].reasons.join("; ");
+        assert!(
+            told.contains("silent: its last run") && told.contains("/mnt/own/a (") && told.contains("/mnt/other/a ("),
+            "{told}"
+        );
+    }
+    let later = HostState { at: ago(3), ..well() };
+    let judged = both(well(), later);
+    assert_eq!(judged.hosts[0].light, Light::Green);
+    assert!(judged.hosts[0].reasons[0].contains("/mnt/own/a (ok), /mnt/other/a (ok)"), "{:?}", judged.hosts[0].reasons);
+    // A run leaves one state in its destination and in the directory of [fleet].
+    assert!(both(well(), well()).hosts[0].reasons.is_empty());
+    let unreadable = found_at("/mnt/own", "a", Err("cut off".to_owned()));
+    let judged = view(vec![found_at("/mnt/other", "a", Ok(well())), unreadable], &["a"], 0);
+    assert_eq!(judged.hosts[0].light, Light::Silent);
 }
 
 #[test]
@@ -140,7 +173,7 @@ fn no_form_holds_markup_or_control_characters_of_a_state() {
     forged.aborted = Some("x".repeat(1 << 20));
     let read = HostState::from_json(forged.to_json().unwrap().as_bytes()).unwrap();
     assert!(read.aborted.as_ref().unwrap().len() < 400 && read.volumes[0].trend.len() == 14);
-    let judged = view(vec![FoundHost { name: evil.to_owned(), state: Ok(read) }], &["h"], 1);
+    let judged = view(vec![found_at("/mnt/fleet", evil, Ok(read))], &["h"], 1);
     let page = judged.html();
     assert!(!page.contains("<script") && !page.contains('\u{1b}') && page.len() < 20_000, "{}", page.len());
     assert!(!judged.text().contains('\u{1b}'));
@@ -183,7 +216,7 @@ fn a_mutated_state_is_an_error_or_a_view() {
         }
         if let Ok(state) = HostState::from_json(&bytes) {
             read += 1;
-            let judged = view(vec![FoundHost { name: "a".to_owned(), state: Ok(state) }], &["a", "b"], 7);
+            let judged = view(vec![found_at("/mnt/fleet", "a", Ok(state))], &["a", "b"], 7);
             let forms = [judged.html(), judged.text(), judged.metrics(), serde_json::to_string(&judged).unwrap()];
             assert!(forms.iter().all(|form| !form.is_empty()), "{case}");
         }

@@ -1,6 +1,7 @@
 //! The judgement over all hosts: which are silent, which volumes are overdue, in the order in which a person should look.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -22,11 +23,13 @@ pub struct FleetLimits {
     pub proof_days: u32,
 }
 
-/// What was found of one host.
+/// What was found of one host in one place.
 #[derive(Clone, Debug)]
 pub struct FoundHost {
     /// Its name: that of its folder.
     pub name: String,
+    /// The place: its folder.
+    pub place: PathBuf,
     /// Its newest state, or why there is none that can be read.
     pub state: Result<HostState, String>,
 }
@@ -43,6 +46,17 @@ pub enum Light {
     Red,
     /// Nothing was heard of an expected host for too long.
     Silent,
+}
+
+impl Light {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Green => "ok",
+            Self::Amber => "problems",
+            Self::Red => "OVERDUE",
+            Self::Silent => "SILENT",
+        }
+    }
 }
 
 /// All hosts, the most urgent first.
@@ -89,18 +103,21 @@ pub struct VolumeView {
 }
 
 impl FleetView {
-    /// Judges the hosts that were found against the expected ones; with none expected, against themselves.
+    /// Judges the hosts that were found against the expected ones; with none expected, against themselves. Of a host that was found in
+    /// several places the worst state counts.
     pub fn new(found: Vec<FoundHost>, expected: &[String], limits: FleetLimits, now: DateTime<Utc>) -> Self {
         let names: BTreeSet<&String> = expected.iter().collect();
-        let mut by_name: BTreeMap<String, FoundHost> =
-            found.into_iter().map(|host| (host.name.clone(), host)).collect();
+        let mut by_name: BTreeMap<String, Vec<FoundHost>> = BTreeMap::new();
+        for host in found {
+            by_name.entry(host.name.clone()).or_default().push(host);
+        }
         let mut hosts: Vec<HostView> = Vec::new();
         for name in &names {
-            let found = by_name.remove(*name);
-            hosts.push(HostView::new(name, found, true, limits, now));
+            let found = by_name.remove(*name).unwrap_or_default();
+            hosts.push(HostView::worst(name, found, true, limits, now));
         }
-        for (name, host) in by_name {
-            hosts.push(HostView::new(&name, Some(host), names.is_empty(), limits, now));
+        for (name, found) in by_name {
+            hosts.push(HostView::worst(&name, found, names.is_empty(), limits, now));
         }
         hosts.sort_by(|a, b| b.light.cmp(&a.light).then_with(|| a.name.cmp(&b.name)));
         Self { now, is_overdue: hosts.iter().any(|host| host.light >= Light::Red), hosts }
@@ -118,7 +135,41 @@ impl FleetView {
 }
 
 impl HostView {
-    fn new(name: &str, found: Option<FoundHost>, expected: bool, limits: FleetLimits, now: DateTime<Utc>) -> Self {
+    /// A host that may write to one place could leave a better state for another host there.
+    fn worst(name: &str, found: Vec<FoundHost>, expected: bool, limits: FleetLimits, now: DateTime<Utc>) -> Self {
+        // A run leaves the same state in its destination and in the shared directory.
+        let mut differing: Vec<FoundHost> = Vec::with_capacity(found.len());
+        for host in found {
+            if differing.iter().all(|other| other.state != host.state) {
+                differing.push(host);
+            }
+        }
+        let mut places = Vec::with_capacity(differing.len());
+        let mut worst: Option<Self> = None;
+        for host in differing {
+            let judged = Self::new(name, Some(host.state), expected, limits, now);
+            places.push(format!("{} ({})", host.place.display(), judged.light.word()));
+            if worst.as_ref().is_none_or(|worst| worst.light < judged.light) {
+                worst = Some(judged);
+            }
+        }
+        let mut worst = worst.unwrap_or_else(|| Self::new(name, None, expected, limits, now));
+        if places.len() > 1 {
+            worst.reasons.push(format!(
+                "it has different states in several places, and the worst counts: {}; remove its folder from a place that it no longer uses",
+                crate::shown::text(&places.join(", "))
+            ));
+        }
+        worst
+    }
+
+    fn new(
+        name: &str,
+        found: Option<Result<HostState, String>>,
+        expected: bool,
+        limits: FleetLimits,
+        now: DateTime<Utc>,
+    ) -> Self {
         let (folder, name) = (name, crate::shown::text(name));
         let empty = |light, reason: String| Self {
             name: name.clone(),
@@ -129,7 +180,7 @@ impl HostView {
             volumes: Vec::new(),
             state: None,
         };
-        let state = match found.map(|host| host.state) {
+        let state = match found {
             None => return empty(Light::Silent, "no run of this host left a state".to_owned()),
             Some(Err(why)) => {
                 return empty(Light::Silent, format!("its state cannot be read: {}", crate::shown::text(&why)));

@@ -36,6 +36,7 @@ mod stem;
 pub use crate::manifest::LockMode;
 pub use api::{Folder, RunLock, Store};
 pub use backup::{Backup, IsImage, RECORD, ReadError};
+pub(crate) use destination::readable_credentials;
 pub use destination::{Destination, OWN_DIRECTORY, is_in_object_store};
 pub use error::StoreError;
 pub(crate) use lock::begin_lock;

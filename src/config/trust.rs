@@ -10,6 +10,7 @@ use crate::mail::{PasswordSource, Transport};
 use crate::notify::Channel;
 use crate::outside::programs::files_run_by;
 use crate::outside::trust::changeable;
+use crate::store::readable_credentials;
 
 impl Config {
     /// Refuses a file that other users can change if it names programs to run or secrets to use.
@@ -94,6 +95,17 @@ impl Config {
             files.push(("the file for a notification", path.clone()));
         }
         let mut found: Vec<String> = files.iter().filter_map(|(role, file)| distrust(role, file)).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// Files with the credentials of the destinations that every user of this host can read, a sentence each. A file with a
+    /// password of its own is refused; one of credentials may be shared with other programs.
+    pub(crate) fn readable_credentials(&self) -> Vec<String> {
+        let destinations = self.copy.to.iter().chain([&self.backup_destination]);
+        let mut found: Vec<String> =
+            destinations.flat_map(|destination| readable_credentials(destination, &self.store)).collect();
         found.sort();
         found.dedup();
         found

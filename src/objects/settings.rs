@@ -64,6 +64,8 @@ pub struct ObjectSettings {
     pub credentials_from: String,
     /// What is doubtful about the settings, for the log.
     pub doubts: Vec<String>,
+    /// Files with credentials that every user of this host can read, a sentence each.
+    pub readable_files: Vec<String>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) proxy: Option<String>,
     pub(super) login: Login,
@@ -92,7 +94,6 @@ impl ObjectSettings {
     pub fn find(sources: &ObjectSources) -> Result<Self, ObjectError> {
         let profile = sources.profile.as_deref().or_else(|| sources.variable("AWS_PROFILE")).unwrap_or("default");
         let files = Files::read(sources)?;
-        let mut doubts = Vec::new();
         let found = if sources.credentials_file.is_some() || sources.profile.is_some() {
             files.credentials(profile)?
         } else {
@@ -105,14 +106,16 @@ impl ObjectSettings {
             profile: shown::text(profile),
             looked: files.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
         })?;
+        let mut readable_files = Vec::new();
         if credentials_from != "the environment" {
-            doubts.extend(files.read.iter().filter_map(|(path, _)| files::doubt(path)));
+            readable_files.extend(files.read.iter().filter_map(|(path, _)| files::doubt(path)));
         }
         let variable = |names: &[&str]| names.iter().find_map(|name| sources.variable(name)).map(str::to_owned);
         let endpoint = sources.endpoint.clone();
         let endpoint = endpoint.or_else(|| variable(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
         let endpoint = endpoint.or_else(|| files.value(profile, "endpoint_url")).ok_or(ObjectError::NoEndpoint)?;
         let endpoint = endpoint_of(&endpoint)?;
+        let mut doubts = Vec::new();
         if endpoint.starts_with("http://") && !is_local(&endpoint) {
             doubts
                 .push(format!("{endpoint} is not encrypted: backups and signatures can be read on the way; use https"));
@@ -132,6 +135,7 @@ impl ObjectSettings {
             path_style,
             credentials_from,
             doubts,
+            readable_files,
             ca_file,
             proxy: sources.proxy.clone(),
             login: Login::S3(credentials),
@@ -284,7 +288,7 @@ mod tests {
         assert_eq!((found.region.as_str(), found.endpoint.as_str()), ("r-1", "http://s3.example.com"));
         assert!(keys(&found).token.is_some());
         // Everyone can read the secret, and the address is not encrypted.
-        assert_eq!(found.doubts.len(), 2, "{:?}", found.doubts);
+        assert_eq!((found.readable_files.len(), found.doubts.len()), (1, 1), "{found:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod saved;
 #[cfg(feature = "openstack")]
 pub mod to_volume;
 
+pub(in crate::run) use collect::readable_credentials;
 pub use collect::{Taken, take};
 pub use saved::{SavedError, When, load, save};
 

@@ -87,6 +87,9 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     for problem in priority::lower(config, &*world.commands) {
         collector.on_event(&Event::Problem(problem));
     }
+    for what in config.readable_credentials() {
+        tell(&*collector, Severity::Warning, "store".to_owned(), what);
+    }
     let mut report = RunReport {
         run_id: options.run_id.clone(),
         retention_days: config.retention.retention_days,

@@ -80,7 +80,8 @@ pub struct Abilities {
 /// Tries the store, and records what was found. An error means that it cannot be used at all.
 pub fn check(client: &ObjectClient, now: DateTime<Utc>) -> Result<StoreFacts, ObjectError> {
     let (abilities, mut findings) = Probe::new(client, now).run()?;
-    for note in client.settings().doubts.iter().cloned().chain(client.take_notes()) {
+    let settings = client.settings();
+    for note in settings.readable_files.iter().chain(&settings.doubts).cloned().chain(client.take_notes()) {
         findings.push(Finding { about: "settings", answer: Answer::Doubtful, what: note });
     }
     let (settings, traffic) = (client.settings(), client.traffic());

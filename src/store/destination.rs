@@ -180,6 +180,16 @@ pub fn is_in_object_store(root: &Path) -> bool {
     name.starts_with(b"s3://") || name.starts_with(b"swift://")
 }
 
+/// Files with the credentials for the destination `root` that every user of this host can read, a sentence each.
+pub(crate) fn readable_credentials(root: &Path, options: &StoreOptions) -> Vec<String> {
+    #[cfg(feature = "s3")]
+    if let Some(address) = root.to_str().filter(|_| is_in_object_store(root)) {
+        return super::object::readable_credentials(address, options);
+    }
+    let _ = (root, options);
+    Vec::new()
+}
+
 /// The folder of a volume, in which archives may be composed. That of an object store has none.
 fn with_composed(folder: Folder, composes: bool) -> Folder {
     if folder.is_local() { SharedFolder::over(folder, composes) } else { folder }

@@ -32,6 +32,7 @@ use rustix::io::Errno;
 
 use self::cache::Cache;
 pub use self::connect::client;
+pub(super) use self::connect::readable_credentials;
 use self::connect::scope;
 use self::file::{Stage, Staged};
 use self::known::Known;

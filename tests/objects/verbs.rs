@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -40,6 +41,7 @@ impl Place {
             format!("[default]\naws_access_key_id = KEY\naws_secret_access_key = {SECRET}\n"),
         )
         .unwrap();
+        fs::set_permissions(place.host.at("keys"), fs::Permissions::from_mode(0o600)).unwrap();
         place.configure(more);
         place
     }
@@ -173,6 +175,22 @@ fn assert_restored(directory: &Path) {
 pub(crate) fn next_second() {
     let now = Utc::now().timestamp();
     wait_until("the next second", || Utc::now().timestamp() > now);
+}
+
+#[test]
+fn credentials_that_every_user_can_read_are_told() {
+    let server = Storing::start();
+    let place = Place::in_process(&server, "");
+    place.host.add_ext4("volume-1");
+    place.good(&["run"]);
+    let keys = place.host.at("keys");
+    let told = format!("every user of this host can read {}", keys.display());
+    assert!(!place.verb(&["doctor"]).stdout.contains(&told));
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o604)).unwrap();
+    let night = place.verb(&["run"]);
+    assert!(night.status == 3 && night.stdout.contains(&told) && night.stdout.contains("chmod o="), "{night:?}");
+    let doctor = place.verb(&["doctor"]).stdout;
+    assert_eq!(doctor.matches(&told).count(), 1, "{doctor}");
 }
 
 /// Two nights, and each verb that reads them.

@@ -66,13 +66,13 @@ impl SwiftSources {
 impl ObjectSettings {
     /// The settings of `swift://`. An error names what is missing.
     pub fn find_swift(sources: &SwiftSources) -> Result<Self, ObjectError> {
-        let mut doubts = Vec::new();
+        let (mut doubts, mut readable_files) = (Vec::new(), Vec::new());
         let (login, from, region, ca_file) = if let Some(url) = sources.v1_url() {
-            let (login, from) = v1(sources, url, &mut doubts)?;
+            let (login, from) = v1(sources, url, &mut readable_files)?;
             (login, from, String::new(), sources.ca_file.clone())
         } else {
             let cloud = keystone(sources)?;
-            doubts.extend(cloud.doubts.iter().cloned());
+            readable_files.extend(cloud.doubts.iter().cloned());
             let from = format!("{} of {}", cloud.who(), shown::text(&cloud.name));
             let (region, ca_file) = (cloud.region.clone(), cloud.ca_file().map(PathBuf::from));
             (SwiftLogin::Keystone(Box::new(cloud)), from, region.unwrap_or_default(), ca_file)
@@ -87,6 +87,7 @@ impl ObjectSettings {
             path_style: true,
             credentials_from: from,
             doubts,
+            readable_files,
             ca_file,
             proxy: sources.proxy.clone(),
             login: Login::Swift(login),
@@ -116,7 +117,11 @@ fn keystone(sources: &SwiftSources) -> Result<CloudSettings, ObjectError> {
     Ok(cloud)
 }
 
-fn v1(sources: &SwiftSources, url: &str, doubts: &mut Vec<String>) -> Result<(SwiftLogin, String), ObjectError> {
+fn v1(
+    sources: &SwiftSources,
+    url: &str,
+    readable_files: &mut Vec<String>,
+) -> Result<(SwiftLogin, String), ObjectError> {
     let wrong =
         |what: &str| ObjectError::Settings { place: "the address of the v1 log-in".to_owned(), what: what.to_owned() };
     let url = address(url).map_err(wrong)?;
@@ -131,7 +136,7 @@ fn v1(sources: &SwiftSources, url: &str, doubts: &mut Vec<String>) -> Result<(Sw
         let both = of("user").zip(of("key"));
         let (user, key) =
             both.ok_or_else(|| missing(&format!("the profile {} lacks `user` or `key`", shown::text(name))))?;
-        doubts.extend(files::doubt(file));
+        readable_files.extend(files::doubt(file));
         (user, key, format!("the profile {} of {}", shown::text(name), file.display()))
     } else {
         let both = sources.variable("ST_USER").zip(sources.variable("ST_KEY"));
@@ -204,7 +209,7 @@ mod tests {
         let url = Some("https://swift.example.com/auth/v1.0");
         let good = format!("[default]\nuser = test:owner\nkey = {SECRET}\n");
         assert!(is_v1(&with(&good, 0o600, url).unwrap()));
-        assert_eq!(with(&good, 0o604, url).unwrap().doubts.len(), 1);
+        assert_eq!(with(&good, 0o604, url).unwrap().readable_files.len(), 1);
         for (text, mode, endpoint) in [
             (&*good, 0o622, url),
             (&good, 0o600, None),

@@ -27,15 +27,23 @@ pub fn take(options: &OpenStackOptions, now: DateTime<Utc>) -> Result<Taken, Map
     Ok(Taken { map: map(&session, now)?, doubts })
 }
 
-/// Logs in, by the config and the environment of this process. Returns what is doubtful about the settings, too.
-pub(super) fn open(options: &OpenStackOptions) -> Result<(Session, Vec<String>), CloudError> {
-    let sources = Sources {
+/// Files with the credentials for the cloud that every user of this host can read, a sentence each.
+pub(in crate::run) fn readable_credentials(options: &OpenStackOptions) -> Vec<String> {
+    CloudSettings::find(&sources(options)).map(|settings| settings.doubts).unwrap_or_default()
+}
+
+fn sources(options: &OpenStackOptions) -> Sources {
+    Sources {
         cloud: options.cloud.clone(),
         clouds_file: options.clouds_file.clone(),
         ca_file: options.ca_file.clone(),
         ..Sources::from_environment()
-    };
-    let settings = CloudSettings::find(&sources)?;
+    }
+}
+
+/// Logs in, by the config and the environment of this process. Returns what is doubtful about the settings, too.
+pub(super) fn open(options: &OpenStackOptions) -> Result<(Session, Vec<String>), CloudError> {
+    let settings = CloudSettings::find(&sources(options))?;
     let doubts = settings.doubts.clone();
     let session = Session::open(settings, Limits { deadline: options.deadline, ..Limits::default() })?;
     Ok((session, doubts))

@@ -15,6 +15,11 @@ pub struct Taken {
     pub doubts: Vec<String>,
 }
 
+/// None: nothing is read.
+pub(in crate::run) fn readable_credentials(_options: &OpenStackOptions) -> Vec<String> {
+    Vec::new()
+}
+
 /// The error [`MapError::NotBuilt`].
 pub fn take(_options: &OpenStackOptions, _now: DateTime<Utc>) -> Result<Taken, MapError> {
     Err(MapError::NotBuilt)

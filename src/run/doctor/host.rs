@@ -30,6 +30,15 @@ pub(super) fn trust(config: &Config, add: &mut Add<'_>) {
     for what in distrusted {
         add("config", Answer::Bad, what);
     }
+    let mut readable = config.readable_credentials();
+    if config.openstack.enabled {
+        readable.extend(crate::run::cloud::readable_credentials(&config.openstack));
+    }
+    readable.sort();
+    readable.dedup();
+    for what in readable {
+        add("config", Answer::Doubtful, what);
+    }
 }
 
 pub(super) fn modules(add: &mut Add<'_>) {

@@ -13,6 +13,13 @@ pub fn client(destination: &str, options: &StoreOptions) -> Result<ObjectClient,
     ObjectClient::new(address, settings, limits)
 }
 
+/// Files with the credentials for `destination` that every user of this host can read, a sentence each. What keeps the settings
+/// from being found is an error of [`client`].
+pub(in crate::store) fn readable_credentials(destination: &str, options: &StoreOptions) -> Vec<String> {
+    let found = ObjectAddress::parse(destination).and_then(|address| settings(&address, options));
+    found.map(|settings| settings.readable_files).unwrap_or_default()
+}
+
 /// The settings alone. Nothing but files of this host is read.
 pub(super) fn settings(address: &ObjectAddress, options: &StoreOptions) -> Result<ObjectSettings, ObjectError> {
     match address.scheme {

@@ -60,4 +60,5 @@ pub mod store_check;
 mod temporary;
 pub mod throttle;
 mod unpacked;
+pub mod unsigned;
 pub mod verify;

@@ -7,6 +7,7 @@ use volbak::error::ExitClass;
 use volbak::outside::{Clock, SystemClock};
 use volbak::run::locate::called_in_cloud;
 use volbak::run::sets::sets_of;
+use volbak::run::unsigned::{PlainBackups, Seen, is_expected};
 use volbak::store::catalog;
 
 use super::output::{Listed, print, print_as_it_is, print_json, shown_catalog};
@@ -112,7 +113,9 @@ fn list_sets(args: &ListArgs) -> anyhow::Result<Option<ExitClass>> {
             .map(|set| {
                 let archives: Vec<String> =
                     set.backups.iter().map(|(_, files)| files.archive_path().display().to_string()).collect();
-                serde_json::json!({ "name": set.name, "whole": set.is_whole(), "lacking": set.lacking, "archives": archives })
+                serde_json::json!({
+                    "name": set.name, "whole": set.is_whole(), "lacking": set.lacking, "notices": set.notes, "archives": archives
+                })
             })
             .collect();
         print_json(&serde_json::json!({ "sets": sets }))?;
@@ -127,6 +130,9 @@ fn list_sets(args: &ListArgs) -> anyhow::Result<Option<ExitClass>> {
         for lacking in &set.lacking {
             text.push_str(&format!("  lacking: {}\n", volbak::shown::text(lacking)));
         }
+        for note in &set.notes {
+            text.push_str(&format!("  note: {}\n", volbak::shown::text(note)));
+        }
     }
     print(&text)?;
     Ok(Some(ExitClass::Well))
@@ -140,16 +146,21 @@ pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
     let destination = place.open()?.surveyed(&volumes)?;
     let mut names = destination.volume_names()?;
     names.retain(|name| volumes.is_empty() || volumes.contains(name));
-    let listed: Vec<Listed> =
+    let mut listed: Vec<Listed> =
         catalog::volumes(&destination, &names, if args.json { Listed::new } else { Listed::for_text })?
             .into_iter()
             .flat_map(|volume| volume.backups)
-            .filter(|listed| !args.problems || listed.has_problems())
             .collect();
+    let plain = PlainBackups::of(
+        listed.iter().filter_map(|listed| Seen::of(&listed.entry)),
+        is_expected(place.config.as_ref()),
+    );
+    listed.retain(|listed| !args.problems || listed.has_problems());
     if args.json {
-        print_json(&serde_json::json!({ "backups": listed }))?;
+        print_json(&serde_json::json!({ "backups": listed, "notices": plain.lines().collect::<Vec<_>>() }))?;
     } else {
         print_as_it_is(&shown_catalog(&listed, terminal::screen()))?;
+        plain.lines().try_for_each(|line| print(&format!("{line}\n")))?;
     }
     Ok(ExitClass::Well)
 }

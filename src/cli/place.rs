@@ -134,6 +134,7 @@ impl Where {
         for lacking in set.iter().flat_map(|set| &set.lacking) {
             log::warning(&format!("the set is partial: {lacking}"));
         }
+        set.iter().flat_map(|set| &set.notes).for_each(|note| log::warning(note));
         Ok(set)
     }
 
@@ -169,6 +170,9 @@ impl Where {
             // Until the backup is found, log lines name the volume as given.
             let volume = backup.split_once('@').map_or(backup, |(volume, _)| volume);
             log::set_subject(SourceName::of_backups(volume));
+        } else {
+            // A path needs no config; but its keys say whether the backup should be encrypted.
+            let _ = self.place();
         }
         let now = SystemClock.now();
         match find(backup, None, now) {

@@ -13,6 +13,7 @@ use volbak::run::boot::{BootOptions, BootOutcome, Interrupted, boot};
 use volbak::run::catalogue;
 use volbak::run::check::record::Record;
 use volbak::run::check::{CheckLevel, Verdict};
+use volbak::run::unsigned::{PlainBackups, Seen, is_expected};
 use volbak::run::verify::choose::{Choice, DueBackup, choose};
 use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, many};
 use volbak::store::at_once::AtOnce;
@@ -238,9 +239,13 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
 /// All backups of a destination. An empty one is an error: the directory below a missing mount is empty.
 fn all_of(place: &Place) -> anyhow::Result<Vec<Backup>> {
     let destination = place.open()?;
-    let of_entry = |entry: CatalogEntry| entry.files();
+    let of_entry = |entry: CatalogEntry| (entry.files(), Seen::of(&entry));
     let volumes = catalog::volumes(&destination, &destination.volume_names()?, of_entry)?;
-    let backups: Vec<Backup> = volumes.into_iter().flat_map(|volume| volume.backups).collect();
+    let (backups, seen): (Vec<Backup>, Vec<Option<Seen>>) =
+        volumes.into_iter().flat_map(|volume| volume.backups).unzip();
+    for line in PlainBackups::of(seen.into_iter().flatten(), is_expected(place.config.as_ref())).lines() {
+        log::warning(line);
+    }
     anyhow::ensure!(
         !backups.is_empty(),
         "{} has no backups to verify: is this the right destination, and is it mounted?",

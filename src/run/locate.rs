@@ -22,10 +22,10 @@ use self::moment::Moment;
 pub use self::volume::typed;
 use self::volume::{Entries, folder_of, typed_all, volume_of};
 use crate::archive::kind::ArchiveKind;
-use crate::encryption::keyring;
 use crate::manifest::Manifest;
 use crate::run::check::record;
 use crate::run::cloud::names::backed_up_as;
+use crate::run::unsigned;
 use crate::shown;
 use crate::store::Destination;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
@@ -74,7 +74,7 @@ pub(super) fn names_a_date(wanted: &str, destination: &Destination) -> Result<bo
 }
 
 fn by_path(files: Backup) -> Located {
-    let notes = bad_note(&files).into_iter().collect();
+    let notes = bad_note(&files).into_iter().chain(unsigned::note_beside(&files)).collect();
     Located { files, notes }
 }
 
@@ -140,7 +140,7 @@ fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc
             notes.push(format!("{} is passed over: a verification found it bad", entry.stem));
         } else {
             notes.extend(partial_note(entry, manifest, entries, now));
-            notes.extend(unsigned_note(entry, manifest, entries));
+            notes.extend(unsigned::note(entry, entries));
             return Ok(Located { files: entry.files(), notes });
         }
     }
@@ -192,7 +192,7 @@ fn of_date(
         BackupState::Complete { manifest } => {
             notes.extend(bad_note(&files));
             notes.extend(partial_note(chosen, manifest, entries, now));
-            notes.extend(unsigned_note(chosen, manifest, entries));
+            notes.extend(unsigned::note(chosen, entries));
         }
         BackupState::WithoutManifest => notes.push(format!("{} has no manifest", chosen.stem)),
         BackupState::Damaged { what } => notes.push(format!("{} is damaged: {what}", chosen.stem)),
@@ -229,25 +229,6 @@ fn partial_note(
         "{} is partial: {} of its files or regions are missing or damaged; {other}",
         entry.stem, manifest.problem_counts.errors
     ))
-}
-
-/// What to know of a plain backup where earlier ones are encrypted, and so signed.
-fn unsigned_note(entry: &CatalogEntry, manifest: &Manifest, entries: &[CatalogEntry]) -> Option<String> {
-    let has_keys = keyring::has_identities() || !keyring::signers().is_empty();
-    if manifest.kind().is_sealed() || !has_keys {
-        return None;
-    }
-    let is_earlier_and_sealed = |other: &CatalogEntry| match &other.state {
-        BackupState::Complete { manifest: other } => other.kind().is_sealed() && other.started_at < manifest.started_at,
-        _ => false,
-    };
-    entries.iter().any(is_earlier_and_sealed).then(|| {
-        format!(
-            "{} is not encrypted, and earlier backups of {} are: it has no signature, so that anyone with write access to the \
-             destination may have made it",
-            entry.stem, entry.name
-        )
-    })
 }
 
 /// Whether a verification found this backup bad.

@@ -270,30 +270,6 @@ impl Shelf {
     }
 }
 
-/// What to know of plain backups beside encrypted ones, where the config asks for encryption.
-pub(super) fn plain_beside_encrypted(shelves: &[Shelf], config: &Config) -> Option<String> {
-    const NAMED: usize = 5;
-    config.archive.encryption.as_ref()?;
-    if shelves.iter().all(|shelf| shelf.encrypted() == 0) {
-        return None;
-    }
-    let plain = |shelf: &Shelf| shelf.backups.len() - shelf.encrypted();
-    let with_plain: Vec<&Shelf> = shelves.iter().filter(|shelf| plain(shelf) > 0).collect();
-    let count: usize = with_plain.iter().map(|shelf| plain(shelf)).sum();
-    let mut names: Vec<String> =
-        with_plain.iter().take(NAMED).map(|shelf| format!("{} ({})", shelf.name, plain(shelf))).collect();
-    if let Some(more @ 1..) = with_plain.len().checked_sub(NAMED) {
-        names.push(format!("{more} more volumes"));
-    }
-    (count > 0).then(|| {
-        format!(
-            "backups beside encrypted ones are not encrypted: {}; everybody who can read the destination can read them until \
-             they are removed",
-            names.join(", ")
-        )
-    })
-}
-
 /// The plans of several volumes together: sets are kept and retired as one.
 pub(super) fn plans_of<'a>(
     shelves: &[&Shelf],

@@ -8,6 +8,7 @@ use super::cloud::instances::ID_CHARACTERS;
 use super::cloud::names::backed_up_as;
 use super::locate::moment::Moment;
 use super::locate::{LocateError, is_bad};
+use super::unsigned;
 use crate::shown;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::retention::is_future;
@@ -22,6 +23,8 @@ pub struct LocatedSet {
     pub backups: Vec<(String, Backup)>,
     /// Why it is partial, a line for each member that lacks something.
     pub lacking: Vec<String>,
+    /// Facts to know before it is used, one line each.
+    pub notes: Vec<String>,
     taken_at: DateTime<Utc>,
     is_in_the_future: bool,
 }
@@ -33,6 +36,12 @@ impl LocatedSet {
     }
 }
 
+/// A backup of a set, and what to know of it.
+struct Member {
+    entry: CatalogEntry,
+    note: Option<String>,
+}
+
 /// Whether `group` is that of an instance called `name`.
 fn is_of_instance(group: &str, name: &str) -> bool {
     let id = group.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
@@ -42,16 +51,18 @@ fn is_of_instance(group: &str, name: &str) -> bool {
 /// The sets of a group, oldest first. The name of an instance stands for its group, if there is no other group of that name and
 /// one instance alone is called so.
 pub fn sets_of(destination: &Destination, name: &str, now: DateTime<Utc>) -> Result<Vec<LocatedSet>, LocateError> {
-    let mut by_group: BTreeMap<String, BTreeMap<String, Vec<CatalogEntry>>> = BTreeMap::new();
+    let mut by_group: BTreeMap<String, BTreeMap<String, Vec<Member>>> = BTreeMap::new();
     for volume in destination.volume_names()? {
         let Some(directory) = destination.existing_volume_directory(&volume)? else { continue };
-        for entry in list_volume(&*directory, &volume)? {
+        let entries = list_volume(&*directory, &volume)?;
+        for entry in &entries {
             if let BackupState::Complete { manifest } = &entry.state
                 && let Some(set) =
                     manifest.set.as_ref().filter(|set| set.group == name || is_of_instance(&set.group, name))
             {
                 let of_group = by_group.entry(set.group.clone()).or_default();
-                of_group.entry(set.id.clone()).or_default().push(entry);
+                let member = Member { entry: entry.clone(), note: unsigned::note(entry, &entries) };
+                of_group.entry(set.id.clone()).or_default().push(member);
             }
         }
     }
@@ -65,7 +76,7 @@ pub fn sets_of(destination: &Destination, name: &str, now: DateTime<Utc>) -> Res
     let mut sets: Vec<LocatedSet> = by_group
         .into_iter()
         .flat_map(|(group, by_id)| {
-            by_id.into_values().filter_map(move |entries| located(&group, &entries, now)).collect::<Vec<_>>()
+            by_id.into_values().filter_map(move |members| located(&group, &members, now)).collect::<Vec<_>>()
         })
         .collect();
     sets.sort_by_key(|set| set.taken_at);
@@ -84,9 +95,9 @@ fn name_apart(sets: &mut [LocatedSet]) {
     }
 }
 
-fn located(group: &str, entries: &[CatalogEntry], now: DateTime<Utc>) -> Option<LocatedSet> {
+fn located(group: &str, members: &[Member], now: DateTime<Utc>) -> Option<LocatedSet> {
     let mut there = BTreeMap::new();
-    for entry in entries {
+    for Member { entry, .. } in members {
         if let BackupState::Complete { manifest } = &entry.state {
             there.insert(entry.name.as_str(), (entry, manifest));
         }
@@ -109,6 +120,7 @@ fn located(group: &str, entries: &[CatalogEntry], now: DateTime<Utc>) -> Option<
         name: format!("{group}@{date}"),
         backups: there.values().map(|(entry, _)| (entry.name.clone(), entry.files())).collect(),
         lacking,
+        notes: members.iter().filter_map(|member| member.note.clone()).collect(),
         taken_at: first.started_at,
         is_in_the_future: is_future(first.started_at, now),
     })
@@ -178,6 +190,7 @@ mod tests {
             name: format!("db@29_11_2026_{}", &time[..8].replace(':', "")),
             backups: Vec::new(),
             lacking: Vec::new(),
+            notes: Vec::new(),
             taken_at: format!("2026-11-29T{time}Z").parse::<DateTime<Utc>>().unwrap(),
             is_in_the_future: false,
         };

@@ -8,8 +8,9 @@ use chrono::{DateTime, Utc};
 use super::begun;
 use super::cloud::choice::DecidingMap;
 use super::kept::KeptError;
-use super::prune::{Shelf, plain_beside_encrypted};
+use super::prune::Shelf;
 use super::reports;
+use super::unsigned::{PlainBackups, is_expected, seen_of};
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::outside::host;
@@ -89,11 +90,18 @@ fn judge(
         of_groups.extend(newest.map(|set| set.group.as_str()));
     }
     reasons.extend(of_groups.into_iter().filter_map(|group| groups::about_last_set(shelves, group)));
+    let plain = PlainBackups::of(seen_of(shelves), is_expected(Some(config)));
+    let mut notices: Vec<String> = plain.others.into_iter().collect();
+    if config.archive.encryption.is_some() {
+        reasons.extend(plain.doubtful.into_iter().map(|what| Reason { level: Urgency::Warning, what }));
+    } else {
+        notices.splice(0..0, plain.doubtful);
+    }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
     Status {
         level: reasons.first().map_or(Urgency::Ok, |worst| worst.level),
         reasons,
-        notices: plain_beside_encrypted(shelves, config).into_iter().collect(),
+        notices,
         last_run: last.map(|report| LastRun {
             started: report.started.to_utc(),
             duration_seconds: report.duration_seconds,

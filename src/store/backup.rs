@@ -116,6 +116,11 @@ impl Backup {
         self.kind
     }
 
+    /// The folder of its files.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     /// The directory of its files.
     pub fn directory(&self) -> &Path {
         self.folder.path()

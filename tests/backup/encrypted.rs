@@ -259,14 +259,70 @@ fn a_plain_backup_that_is_newer_than_encrypted_ones_is_told() {
     let (destination, target) = (host.path("b"), host.path("target"));
     let (destination, target) = (destination.to_str().unwrap(), target.to_str().unwrap());
     let restore = ["restore", "vol", "--destination", destination, "--to", target];
-    let told = "is not encrypted, and earlier backups of vol are";
+    let told = "is not encrypted, and earlier backups of vol are: it has no signature, so that anyone";
     assert!(!host.with_key("one", 0, &restore).contains(told));
     // Whoever can write there needs no key for it.
     let image = host.image();
     run_expecting(0, &["snapshot", image.to_str().unwrap(), "--name", "vol", "--destination", destination]);
     fs::remove_dir_all(target).unwrap();
     let said = host.with_key("one", 0, &restore);
-    assert!(said.contains(told) && said.contains("it has no signature"), "{said}");
+    assert!(said.contains(told), "{said}");
+    let forged = sh(&format!("ls {destination}/vol/*.tar.gz")).trim().to_owned();
+    let stem = Path::new(&forged).file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap();
+    let dated = format!("vol@{}", stem.strip_prefix("vol_").unwrap());
+    let with_config =
+        |status: i32, arguments: &[&str]| run_expecting(status, &[arguments, &["--config", host.config()]].concat());
+    let from = ["--destination", destination];
+    for said in [
+        with_config(0, &["verify", "--all"]),
+        with_config(0, &["verify", "vol"]),
+        with_config(0, &["list"]),
+        with_config(0, &["list", "--json"]),
+        // No run left a report yet, which is a warning, too.
+        with_config(1, &["status"]),
+        // Without a config or a key, by what is there.
+        run_expecting(0, &[&["verify", "--all"], &from[..]].concat()),
+        run_expecting(0, &[&["verify", &dated], &from[..]].concat()),
+        run_expecting(0, &["verify", &forged]),
+        run_expecting(0, &["list", destination]),
+        run_expecting(0, &["browse", &forged]),
+        run_expecting(1, &[&["status"], &from[..]].concat()),
+    ] {
+        assert_eq!(said.matches(&format!("{stem} {told}")).count(), 1, "{said}");
+    }
+    let status = |arguments: &[&str]| -> serde_json::Value {
+        let said = run_expecting(1, &[&["status", "--json"], arguments].concat());
+        serde_json::from_str(&said).unwrap()
+    };
+    let with_encryption = status(&["--config", host.config()]);
+    let reasons = with_encryption["reasons"].as_array().unwrap();
+    assert!(reasons.iter().any(|reason| reason["what"].as_str().unwrap().contains(told)), "{reasons:?}");
+    let without = status(&from);
+    assert!(without["notices"][0].as_str().unwrap().contains(told), "{without:#}");
+}
+
+#[test]
+fn plain_backups_from_before_the_encryption_are_told_together() {
+    let host = Host::with_files();
+    let (destination, image) = (host.path("b"), host.image());
+    let destination = destination.to_str().unwrap();
+    run_expecting(0, &["snapshot", image.to_str().unwrap(), "--name", "vol", "--destination", destination]);
+    let together = "backups are not encrypted: vol (1); they have no signature";
+    for is_encrypted in [false, true] {
+        for verb in [&["list"][..], &["verify", "--all"], &["status"]] {
+            let status = i32::from(verb == ["status"]);
+            let said = run_expecting(status, &[verb, &["--config", host.config()]].concat());
+            assert_eq!(said.matches(together).count(), 1, "{said}");
+        }
+        let plain = sh(&format!("ls {destination}/vol/*.tar.gz")).trim().to_owned();
+        let said = run_expecting(0, &["browse", &plain, "--config", host.config()]);
+        let why = if is_encrypted { "later backups of vol are" } else { "though keys for encrypted backups are given" };
+        assert!(said.contains("is not encrypted, ") && said.contains(why), "{said}");
+        // Who has no key, and sees no encrypted backup, expects none.
+        let said = run_expecting(0, &["browse", &plain]);
+        assert_eq!(said.contains("is not encrypted"), is_encrypted, "{said}");
+        host.back_up();
+    }
 }
 
 #[test]

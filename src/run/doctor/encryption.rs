@@ -7,7 +7,8 @@ use crate::config::Config;
 use crate::encryption::{EncryptionOptions, keyring, open, signer_of};
 use crate::error::with_causes;
 use crate::outside::trust::changeable;
-use crate::run::prune::{Shelf, plain_beside_encrypted};
+use crate::run::prune::Shelf;
+use crate::run::unsigned::{PlainBackups, seen_of};
 
 const ABOUT: &str = "encryption";
 /// What is encrypted and signed for a test.
@@ -34,8 +35,9 @@ pub(super) fn encryption(config: &Config, shelves: &[Shelf], add: &mut Add<'_>) 
         Err(_) => add(Answer::Good, format!("indexes will be kept in {}", options.index_cache.display())),
     }
     probe(options, &mut add);
-    if let Some(what) = plain_beside_encrypted(shelves, config) {
-        add(Answer::Doubtful, what);
+    let plain = PlainBackups::of(seen_of(shelves), true);
+    for what in plain.lines() {
+        add(Answer::Doubtful, what.clone());
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Shelf {
     pub last_verified: Option<NaiveDate>,
     /// Sudden changes not yet accepted.
     pub pending: Vec<Pin>,
+    /// The changes that were accepted last, as problems of backups name them.
+    pub accepted: Vec<String>,
 }
 
 /// Backups that retention must not remove, whatever the policy.
@@ -81,6 +83,7 @@ impl Shelf {
             entries: Vec::with_capacity(backups.len()),
             backups: Vec::new(),
             records: BTreeMap::new(),
+            accepted: kept.pins.accepted(&name),
             last_verified: None,
         };
         for (entry, record) in backups {

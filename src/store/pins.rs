@@ -27,6 +27,9 @@ pub struct Pins {
 pub struct VolumePins {
     /// Changes not yet accepted, oldest first.
     pub pending: Vec<Pin>,
+    /// The changes that were accepted last, each in the words of [`Pin::what`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<String>,
     /// The start of the first backup after the last change. Earlier backups are no baseline for later nights.
     /// `None` without a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,9 +70,21 @@ impl Pins {
         }
     }
 
-    /// Removes and returns the pending changes of the volume `name`.
+    /// Removes and returns the pending changes of the volume `name`, and notes that they are accepted.
     pub fn accept(&mut self, name: &str) -> Vec<Pin> {
-        self.volumes.get_mut(name).map(|volume| std::mem::take(&mut volume.pending)).unwrap_or_default()
+        let Some(volume) = self.volumes.get_mut(name) else { return Vec::new() };
+        let accepted = std::mem::take(&mut volume.pending);
+        volume.accepted.extend(accepted.iter().map(|pin| pin.what.clone()));
+        let old = volume.accepted.len().saturating_sub(MAX_PINS);
+        volume.accepted.drain(..old);
+        accepted
+    }
+
+    /// The changes of the volume `name` that were accepted last, each as [`as_problem`] has it; none that is pending again.
+    pub fn accepted(&self, name: &str) -> Vec<String> {
+        let Some(volume) = self.of(name) else { return Vec::new() };
+        let is_pending = |what: &String| volume.pending.iter().any(|pin| pin.what == *what);
+        volume.accepted.iter().filter(|what| !is_pending(what)).map(|what| as_problem(what)).collect()
     }
 
     /// The volumes with pending changes, and these changes.
@@ -79,6 +94,11 @@ impl Pins {
             .filter(|(_, volume)| !volume.pending.is_empty())
             .map(|(name, volume)| (name.as_str(), volume.pending.as_slice()))
     }
+}
+
+/// The beginning of a backup's problem that tells this change.
+pub fn as_problem(what: &str) -> String {
+    format!("sudden change: {what}")
 }
 
 impl Destination {
@@ -134,6 +154,7 @@ mod tests {
         assert_eq!(read.pending("w"), []);
         assert_eq!(read.accept("v"), [pin(1)]);
         assert_eq!(read.all_pending().count(), 0);
+        assert_eq!(read.accepted("v"), ["sudden change: fewer"]);
         assert_eq!(read.of("v").unwrap().measured_since, Some(pin(1).changed_at), "still the measure after it");
     }
 

@@ -105,6 +105,31 @@ fn what_the_backups_are_worth_is_in_metrics_and_status() {
 }
 
 #[test]
+fn a_change_that_was_accepted_is_no_problem_of_the_last_run_any_more() {
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    for _ in 0..2 {
+        assert_eq!(host.verb(&["run"]).status, 0);
+    }
+    host.zeros("volume-1");
+    assert_eq!(host.verb(&["run"]).status, 3);
+    let before = host.verb(&["status", "--json"]).stdout;
+    assert!(before.contains("volume-1 had") && before.contains("volbak accept volume-1"), "{before}");
+    let accepted = host.verb(&["accept", "volume-1"]);
+    assert_eq!(accepted.status, 0, "{accepted:?}");
+    let after = host.verb(&["status"]);
+    assert!(!after.stdout.contains("sudden change") && !after.stdout.contains("volbak accept"), "{after:?}");
+    // A new one is told again.
+    host.ext4("volume-1");
+    host.verb(&["run"]);
+    host.verb(&["run"]);
+    host.zeros("volume-1");
+    host.verb(&["run"]);
+    let again = host.verb(&["status"]).stdout;
+    assert!(again.contains("volbak accept volume-1"), "{again}");
+}
+
+#[test]
 fn a_run_by_another_config_changes_nothing_for_this_one() {
     let host = Host::new("include = ['gold-*']\n");
     host.write_config("silver.toml", "include = ['silver-*']\n");
@@ -228,7 +253,6 @@ fn nagios_gets_performance_data_and_the_forecast_comes_from_past_nights() {
     let html = host.at("report.html");
     assert_eq!(host.verb(&["report", "--html", html.to_str().unwrap()]).status, 0);
     assert!(std::fs::read_to_string(&html).unwrap().contains(&format!("it is full in {days} days")));
-}
     // In a directory like /tmp, another user may have made a link of that name.
     let victim = host.at("victim");
     std::fs::write(&victim, "kept").unwrap();
@@ -236,3 +260,4 @@ fn nagios_gets_performance_data_and_the_forecast_comes_from_past_nights() {
     std::os::unix::fs::symlink(&victim, &html).unwrap();
     assert_eq!(host.verb(&["report", "--html", html.to_str().unwrap()]).status, 0);
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
+}

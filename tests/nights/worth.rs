@@ -176,6 +176,8 @@ fn a_sudden_change_pins_the_backup_before_it_until_it_is_accepted() {
         assert!(host.volbak(&["status", "--destination", "b"]).out.contains("volbak accept v"), "{said}");
         assert_eq!(host.volbak(&["accept", "v", "--destination", "b"]).status, 0, "{said}");
         assert!(!host.pins().contains(&before), "{said}");
+        let accepted = host.volbak(&["status", "--destination", "b"]).out;
+        assert!(!accepted.contains("sudden change") && !accepted.contains("volbak accept"), "{said}: {accepted}");
         assert_eq!(host.volbak(&["accept", "v", "--destination", "b"]).status, 2, "{said}");
         host.volbak(&["-q", "snapshot", "v.img", "--destination", "b"]);
         assert!(!host.pins().contains(&before), "{said}: the change is the measure now");

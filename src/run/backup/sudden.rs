@@ -15,7 +15,7 @@ use crate::run::parent::ParentChoice;
 use crate::store::index_cache::{IndexCache, Kept};
 use crate::store::open::OpenError;
 use crate::store::pending::PendingBackup;
-use crate::store::pins::Pin;
+use crate::store::pins::{Pin, as_problem};
 
 /// See [`BackupOutcome::replaced_until`](super::outcome::BackupOutcome::replaced_until).
 pub(super) fn replaced_until(backup: &UnderWay<'_>, archived: &ArchivedSource) -> Option<DateTime<Utc>> {
@@ -64,7 +64,7 @@ pub(super) fn note_change(
             backup.destination.set_pins(&pins)
         });
         let kept = format!("{} is kept until `volbak accept {name}` confirms the change", last.stem);
-        backup.tell(Severity::Warning, format!("sudden change: {what}; {kept}"));
+        backup.tell(Severity::Warning, format!("{}; {kept}", as_problem(&what)));
         if let Err(error) = pinned {
             let what = format!("the backup before the sudden change could not be pinned: {}", with_causes(&error));
             backup.tell(Severity::Warning, what);

@@ -6,7 +6,7 @@ use super::earlier_runs::{EarlierRuns, age_hours};
 use super::figures::{Limits, Reason, Urgency, VolumeStatus};
 use crate::cloud::shown_names;
 use crate::config::Config;
-use crate::events::Severity;
+use crate::events::{Problem, Severity};
 use crate::manifest::Manifest;
 use crate::report::{Outcome, VolumeStanding};
 use crate::run::prune::Shelf;
@@ -23,10 +23,11 @@ pub(super) fn of_shelf(
 ) -> VolumeStatus {
     let entry = known.standing.volumes.get(&shelf.name);
     let is_gone = entry.is_some_and(|entry| entry.gone);
-    // Directories that no run backs up (an image, another tool) are not judged by age.
-    let ours = known.of(&shelf.name, config);
-    let is_expected = ours.is_some() || known.standing.runs.is_empty();
     let newest = shelf.newest_usable(now);
+    // Directories that no run backs up (an image, another tool) are not judged by age.
+    let ours = known.of(&shelf.name, config).map(|ours| without_accepted(ours, shelf, newest));
+    let ours = ours.as_ref();
+    let is_expected = ours.is_some() || known.standing.runs.is_empty();
     let mut level = Urgency::Ok;
     let mut tell = |this: Urgency, what: String| {
         level = level.max(this);
@@ -39,12 +40,9 @@ pub(super) fn of_shelf(
         }
         // Problems of a run are listed with the run.
         let is_told = ours.is_some_and(|ours| ours.outcome == Outcome::BackedUp && ours.errors + ours.warnings > 0);
-        if problems_of(newest) > 0 && !is_gone && !is_told {
-            let what = format!(
-                "the last backup of {} has {}",
-                shelf.name,
-                counted(problems_of(newest) as u64, "problem", "problems")
-            );
+        let problems = problems_of(newest, shelf).count() as u64;
+        if problems > 0 && !is_gone && !is_told {
+            let what = format!("the last backup of {} has {}", shelf.name, counted(problems, "problem", "problems"));
             tell(Urgency::Warning, what);
         }
         if !newest.is_whole() && !is_gone {
@@ -89,7 +87,7 @@ pub(super) fn of_shelf(
             .filter(|names| !names.is_empty()),
         last_verification: shelf.last_verification(),
         last_proof: shelf.last_proof(),
-        problems: newest.map_or(0, problems_of),
+        problems: newest.map_or(0, |newest| problems_of(newest, shelf).count()),
         whole: newest.map(Manifest::is_whole),
         gone: is_gone,
         last_outcome: entry.map(|entry| entry.outcome.clone()),
@@ -124,6 +122,23 @@ pub(super) fn without_backup(name: &str, volume: &VolumeStanding) -> VolumeStatu
     }
 }
 
-fn problems_of(manifest: &Manifest) -> usize {
-    manifest.problems.iter().filter(|problem| problem.severity > Severity::Notice).count()
+/// The problems of a backup, without sudden changes that were accepted.
+fn problems_of<'a>(manifest: &'a Manifest, shelf: &'a Shelf) -> impl Iterator<Item = &'a Problem> {
+    let is_problem = |problem: &&Problem| problem.severity > Severity::Notice;
+    manifest.problems.iter().filter(is_problem).filter(|problem| !is_accepted(&problem.what, shelf))
+}
+
+fn is_accepted(what: &str, shelf: &Shelf) -> bool {
+    shelf.accepted.iter().any(|change| what.contains(change.as_str()))
+}
+
+/// The record of a volume, without a sudden change that was accepted since.
+fn without_accepted(record: &VolumeStanding, shelf: &Shelf, newest: Option<&Manifest>) -> VolumeStanding {
+    let mut record = record.clone();
+    if record.first_problem.as_ref().is_some_and(|first| is_accepted(first, shelf)) {
+        record.warnings = record.warnings.saturating_sub(1);
+        let other = newest.and_then(|newest| problems_of(newest, shelf).next());
+        record.first_problem = other.map(ToString::to_string).or_else(|| Some("see `volbak report`".to_owned()));
+    }
+    record
 }

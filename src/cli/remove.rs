@@ -13,7 +13,7 @@ use super::place::{UsageError, Where};
 
 pub(super) const HELP: &str = "\
 Refuses, and removes nothing, if one of the backups is protected, is kept because of a sudden change, is the last good, whole \
-or verified one of its volume, or is in a set of which other members would stay.
+or verified one of its volume, is damaged, or is in a set of which other members would stay.
 Examples:
   volbak remove volume-0000001a@2026-11-20 --dry-run
   volbak remove volume-0000001a@2026-11-20 volume-0000001b@20_11_2026_010203";
@@ -28,7 +28,7 @@ pub(crate) struct RemoveArgs {
     /// Show what would be removed, and its size, and remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Also remove the last good backup of a volume, or a single member of a set
+    /// Also remove the last good backup of a volume, a damaged one, or a single member of a set
     #[arg(long)]
     pub(crate) force: bool,
     /// Print JSON

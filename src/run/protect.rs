@@ -8,7 +8,9 @@ use crate::store::Destination;
 /// Protects the backup that `spec` names, see [`find`](super::locate::find), or removes its protection; returns its stem.
 pub fn set(destination: &Destination, spec: &str, protect: bool, clock: &dyn Clock) -> Result<String, NamedError> {
     let _lock = destination.lock(clock.now())?;
-    let Named { volume: name, stem } = named::find(destination, spec, clock.now())?;
+    // What was protected may be damaged since.
+    let find = if protect { named::find } else { named::find_even_damaged };
+    let Named { volume: name, stem } = find(destination, spec, clock.now())?;
     let line = format!("{name}/{stem}");
     let mut protected = destination.protected()?;
     // Forget backups that were removed by hand.

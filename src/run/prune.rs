@@ -54,6 +54,11 @@ impl Kept {
     pub fn of(destination: &Destination) -> Result<Self, StoreError> {
         Ok(Self { protected: destination.protected()?, pins: destination.pins()? })
     }
+
+    /// Whether a person protects this backup.
+    pub(super) fn protects(&self, volume: &str, stem: &str) -> bool {
+        self.protected.binary_search(&format!("{volume}/{stem}")).is_ok()
+    }
 }
 
 /// The relation of a volume to this host.
@@ -78,18 +83,18 @@ impl Shelf {
         let Volume { name, directory, backups } = volume;
         let mut shelf = Self {
             pending: kept.pins.pending(&name).to_vec(),
+            accepted: kept.pins.accepted(&name),
             name,
             directory,
             entries: Vec::with_capacity(backups.len()),
             backups: Vec::new(),
             records: BTreeMap::new(),
-            accepted: kept.pins.accepted(&name),
             last_verified: None,
         };
         for (entry, record) in backups {
             if let BackupState::Complete { manifest } = &entry.state {
                 let backup = BackupFacts {
-                    protected: kept.protected.binary_search(&format!("{}/{}", shelf.name, entry.stem)).is_ok(),
+                    protected: kept.protects(&shelf.name, &entry.stem),
                     pinned: shelf.pending.iter().any(|pin| pin.kept == entry.stem),
                     health: shelf.note_verifications(&entry, record),
                     ..as_backup(&entry, manifest)

@@ -11,7 +11,8 @@ use super::prune::{Kept, Shelf, now};
 use crate::error::with_causes;
 use crate::outside::Clock;
 use crate::store::api::Freed;
-use crate::store::removal::Removals;
+use crate::store::catalog::{BackupState, CatalogEntry};
+use crate::store::removal::{Removals, is_removable};
 use crate::store::retention::{Occasion, Policy, Reason, SetFacts, plan};
 use crate::store::{Destination, StoreError};
 
@@ -20,7 +21,7 @@ use crate::store::{Destination, StoreError};
 pub struct RemoveOptions {
     /// Nothing is removed.
     pub dry_run: bool,
-    /// Backups are removed that retention keeps as the last good one, and single members of a set. What `volbak protect` or
+    /// Backups are removed that are damaged or that retention keeps as the last good one, and single members of a set. What `volbak protect` or
     /// a sudden change keeps stays.
     pub force: bool,
 }
@@ -85,7 +86,7 @@ impl From<StoreError> for RemoveError {
 }
 
 /// Removes the backups that `specs` name, see [`locate::find`]; all of them or, if one may not be removed, none. A bad backup
-/// may be removed like any other.
+/// may be removed like any other, a damaged one only with `force`.
 pub fn remove(
     destination: &Destination,
     specs: &[String],
@@ -104,6 +105,16 @@ pub fn remove(
         for decision in plan.decisions.iter().filter(|decision| stems.contains(&decision.id)) {
             refused.extend(brake(&decision.reasons, options.force).map(|why| format!("{}: {why}", decision.id)));
             chosen.push(Removed { volume: volume.clone(), backup: decision.id.clone(), bytes: decision.size_bytes });
+        }
+        let damaged = shelf.entries.iter().filter(|entry| matches!(entry.state, BackupState::Damaged { .. }));
+        for entry in damaged.filter(|entry| stems.contains(&entry.stem)) {
+            let why = brake_of_damaged(destination, &shelf, entry, &kept, options.force)?;
+            refused.extend(why.map(|why| format!("{}: {why}", entry.stem)));
+            chosen.push(Removed {
+                volume: volume.clone(),
+                backup: entry.stem.clone(),
+                bytes: entry.archive_bytes.unwrap_or(0),
+            });
         }
         if !options.force {
             refused.extend(torn_sets(destination, &shelf, stems, &wanted, &kept)?);
@@ -127,7 +138,7 @@ fn named_backups(destination: &Destination, specs: &[String], at: DateTime<Utc>)
         if !locate::names_a_date(spec, destination).map_err(|error| NamedError::NoSuchBackup(with_causes(&error)))? {
             return Err(RemoveError::NoDate(spec.clone()));
         }
-        let Named { volume, stem } = named::find(destination, spec, at)?;
+        let Named { volume, stem } = named::find_even_damaged(destination, spec, at)?;
         let stems = wanted.entry(volume).or_default();
         if !stems.contains(&stem) {
             stems.push(stem);
@@ -136,10 +147,38 @@ fn named_backups(destination: &Destination, specs: &[String], at: DateTime<Utc>)
     Ok(wanted)
 }
 
+const PROTECTED: &str = "it is protected; `volbak unprotect` releases it";
+
+/// Why a damaged backup must not be removed.
+fn brake_of_damaged(
+    destination: &Destination,
+    shelf: &Shelf,
+    entry: &CatalogEntry,
+    kept: &Kept,
+    force: bool,
+) -> Result<Option<String>, RemoveError> {
+    let BackupState::Damaged { what } = &entry.state else { return Ok(None) };
+    if kept.protects(&shelf.name, &entry.stem) {
+        return Ok(Some(PROTECTED.to_owned()));
+    }
+    if shelf.pending.iter().any(|pin| pin.kept == entry.stem) {
+        return Ok(Some(format!("it is {}", Reason::BeforeSuddenChange)));
+    }
+    // Another program may have made an archive of another kind with the same stem.
+    let is_alone = shelf.entries.iter().filter(|other| other.stem == entry.stem).count() == 1;
+    let directory = destination.existing_volume_directory(&shelf.name)?;
+    if !is_alone || !directory.is_some_and(|directory| is_removable(&*directory, &entry.stem)) {
+        let files = entry.archive.with_file_name(format!("{}.*", entry.stem));
+        let why = "no manifest says which files are its own; look at them, and remove them by hand";
+        return Ok(Some(format!("it is damaged ({what}), and {why}: {}", files.display())));
+    }
+    Ok((!force).then(|| format!("it is damaged ({what}); --force removes it nevertheless")))
+}
+
 /// Why a backup must not be removed.
 fn brake(reasons: &[Reason], force: bool) -> Option<String> {
     reasons.iter().find_map(|reason| match reason {
-        Reason::Protected => Some("it is protected; `volbak unprotect` releases it".to_owned()),
+        Reason::Protected => Some(PROTECTED.to_owned()),
         Reason::BeforeSuddenChange | Reason::Locked { .. } => Some(format!("it is {reason}")),
         Reason::LastVerified | Reason::LastGood | Reason::LastWhole if !force => {
             Some(format!("it is {reason}; --force removes it nevertheless"))

@@ -2,7 +2,7 @@
 
 use super::api::{Freed, Store};
 use super::backup::RECORD;
-use super::belongs::kind_of_stem;
+use super::belongs::{kind_of_manifest, kind_of_stem};
 use super::error::StoreError;
 use super::names::{MANIFEST, files_before_manifest};
 
@@ -65,6 +65,13 @@ impl<'a> Removals<'a> {
     fn discard(&mut self) -> Result<(), StoreError> {
         self.set_aside.drain(..).try_for_each(|manifest| self.volume.discard(&manifest))
     }
+}
+
+/// Whether [`Removals`] can remove the damaged backup `stem`, and nothing of another program: its manifest is there, and is that of the
+/// archive, or can tell nothing.
+pub fn is_removable(volume: &dyn Store, stem: &str) -> bool {
+    let manifest = volume.open(&format!("{stem}{MANIFEST}"));
+    manifest.is_ok_and(|manifest| kind_of_manifest(manifest).is_none_or(|kind| kind == kind_of_stem(volume, stem)))
 }
 
 /// The result of removals.

@@ -257,6 +257,48 @@ fn a_named_backup_is_removed_and_what_retention_keeps_is_not() {
 }
 
 #[test]
+fn a_damaged_backup_is_removed_by_force_or_its_files_are_named() {
+    let host = Host::new("");
+    day_that_lasts();
+    for _ in 0..4 {
+        host.backup_of_an_image();
+    }
+    let all = archives(&host);
+    let spec = |at: usize| format!("disk@{}", all[at].strip_prefix("disk_").unwrap());
+    let file = |at: usize, suffix: &str| host.at("backups/disk").join(format!("{}{suffix}", all[at]));
+    fs::write(file(0, ".manifest.json"), "{").unwrap();
+    fs::write(file(1, ".tar.gz"), "short").unwrap();
+    assert_eq!(host.volbak(&["protect", &spec(2)]).0, 0);
+    fs::remove_file(file(2, ".manifest.json")).unwrap();
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let (status, _, said) = host.volbak(&[&["remove"], arguments].concat());
+        assert!(status == 1 && words.iter().all(|word| said.contains(word)), "{arguments:?}: {status}, {said}");
+        assert_eq!(archives(&host), all, "{arguments:?}");
+    };
+    for at in [0, 1] {
+        refused(&[&spec(at)], &["it is damaged (", "--force removes it nevertheless"]);
+    }
+    refused(&["--force", &spec(0), &spec(2)], &["unprotect"]);
+    assert_eq!(host.volbak(&["protect", &spec(0)]).0, 2, "a damaged one is not worth it");
+    assert_eq!(host.volbak(&["unprotect", &spec(2)]).0, 0);
+    let by_hand = format!("{}.*", file(2, "").display());
+    refused(&["--force", &spec(0), &spec(2)], &["remove them by hand", &by_hand]);
+    // Another program's archive with the stem of a lost one stays.
+    fs::rename(file(1, ".tar.gz"), file(1, ".tar.zst")).unwrap();
+    let (status, _, said) = host.volbak(&["remove", "--force", &spec(1)]);
+    assert!(status == 1 && said.contains("remove them by hand"), "{status}, {said}");
+    fs::rename(file(1, ".tar.zst"), file(1, ".tar.gz")).unwrap();
+
+    let (status, out, said) = host.volbak(&["remove", "--force", &spec(0), &spec(1)]);
+    assert!(status == 0 && out.lines().count() == 2, "{out}{said}");
+    let left = fs::read_dir(host.at("backups/disk")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
+    let is_of = |name: &String, at: usize| name.starts_with(&format!("{}.", all[at]));
+    assert!(!left.iter().any(|name| is_of(name, 0) || is_of(name, 1)), "{left:?}");
+    assert!(left.iter().any(|name| is_of(name, 2)) && left.iter().any(|name| is_of(name, 3)), "{left:?}");
+}
+
+#[test]
 fn nothing_is_removed_while_a_run_holds_the_destination() {
     let host = Host::new("");
     host.backup_of_an_image();

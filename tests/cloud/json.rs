@@ -50,6 +50,7 @@ fn plans_and_reports_of_a_recovery_are_what_the_schemas_say() {
         started_at: plan.outage.unwrap(),
         duration_seconds: 1,
         was_resumed: true,
+        was_interrupted: false,
         steps: results
             .map(|(step, outcome)| StepResult { action: step.action.clone(), outcome, what: "why".to_owned() })
             .collect(),
@@ -60,6 +61,9 @@ fn plans_and_reports_of_a_recovery_are_what_the_schemas_say() {
         doubts: vec!["doubt".to_owned()],
     };
     compare(&with_format(&report), "cloud-recover");
+    let text = report.text();
+    assert!(text.contains("An earlier call of this recovery left something to do or to look at. Proceed..."), "{text}");
+    assert!(RecoverReport { was_interrupted: true, ..report }.text().contains("recovery was interrupted. Proceed"));
 }
 
 #[test]
@@ -87,6 +91,7 @@ fn plans_and_reports_of_an_evacuation_are_what_the_schemas_say() {
         started_at: "2026-11-20T01:00:00Z".parse().unwrap(),
         duration_seconds: 1,
         was_resumed: false,
+        was_interrupted: false,
         forced_down: true,
         instances: vec![evacuated(Some("compute-2"), ""), evacuated(None, "why")],
         kept: plan.kept.clone(),

@@ -48,6 +48,7 @@ pub fn apply(
         started_at,
         duration_seconds: 0,
         was_resumed: false,
+        was_interrupted: false,
         steps: Vec::new(),
         aborted: None,
         left: Vec::new(),
@@ -56,20 +57,22 @@ pub fn apply(
         doubts: begun.doubts.clone(),
     };
     let is_begun = begun.earlier.header.is_some() && !begun.situation.is_new;
-    let is_complete = begun.earlier.lines.iter().any(|line| matches!(line, Line::Complete { .. }));
-    if !plan.steps.is_empty() || (is_begun && !is_complete) {
-        report.was_resumed = is_begun && !is_complete;
+    let is_left = is_begun && !begun.earlier.is_complete();
+    if !plan.steps.is_empty() || is_left {
+        report.was_resumed = is_left;
+        report.was_interrupted = is_left && begun.earlier.is_cut_off();
         let mut journal = open_journal(&begun, started_at)?;
         let mut run = Run { options, begun: &begun, looker: looker(&seen.map), now: &now, progress, last: None };
         if let Err(error) = run.steps(&plan, &mut journal, &mut report.steps) {
+            journal.note_end(&error, now());
             report.aborted = Some(crate::error::with_causes(&error));
         } else {
             let begun = Begun { past: journal.earlier().past(), ..begun };
             let seen = observe::observe(&begun.session, now())?;
             let again = begun.decide(options, &seen)?;
-            if again.is_right() && plan.instance.is_none() {
-                journal.write(Line::Complete { at: now() })?;
-            }
+            let is_done = again.is_right() && plan.instance.is_none();
+            let at = now();
+            journal.write(if is_done { Line::Complete { at } } else { Line::Ended { at } })?;
             (report.left, report.unclear, report.notes) = (again.steps, again.unclear, again.notes);
         }
     }

@@ -77,7 +77,7 @@ fn begin(options: &EvacuateOptions, now: DateTime<Utc>) -> Result<Begun, Recover
         options.journal.clone().unwrap_or_else(|| default_journal(&format!("{} {}", header.cloud, header.of)));
     let mut earlier = read(&journal, &header)?;
     let mut over = None;
-    if earlier.lines.iter().any(|line| matches!(line, Line::Complete { .. })) {
+    if earlier.is_complete() {
         // That loss is over; this is another one.
         over = Some(std::mem::take(&mut earlier));
     }
@@ -148,7 +148,7 @@ pub fn apply(
         return Err(RecoverError::Stopped(plan.stops.join("; ")));
     }
     save(&plan, &begun.journal.with_extension("plan.json"))?;
-    let mut report = EvacuationReport::new(&plan, started_at, begun.earlier.header.is_some());
+    let mut report = EvacuationReport::new(&plan, started_at, &begun.earlier);
     report.doubts.clone_from(&begun.doubts);
     if !plan.instances.is_empty() || begun.earlier.header.is_some() {
         if let Some(over) = &begun.over {
@@ -161,11 +161,11 @@ pub fn apply(
         let looker =
             Looker { session: &begun.session, cancel: &options.cancel, patience: options.patience, map: &seen.map };
         if let Err(error) = carry_out(options, &plan, &seen, &looker, &mut journal, &now, &mut report) {
+            journal.note_end(&error, now());
             report.aborted = Some(with_causes(&error));
-        }
-        let is_whole = report.aborted.is_none() && report.instances.iter().all(|one| one.outcome == Outcome::Done);
-        if is_whole {
-            journal.write(Line::Complete { at: now() })?;
+        } else {
+            let (is_done, at) = (report.instances.iter().all(|one| one.outcome == Outcome::Done), now());
+            journal.write(if is_done { Line::Complete { at } } else { Line::Ended { at } })?;
         }
     }
     report.duration_seconds = began.elapsed().as_secs();

@@ -64,6 +64,8 @@ pub(crate) enum Line {
     Evacuated { instance: String, at: DateTime<Utc> },
     /// Everything was done, and was seen to be.
     Complete { at: DateTime<Utc> },
+    /// The call came to its end, and left something to do or to look at.
+    Ended { at: DateTime<Utc> },
 }
 
 /// The content of a journal.
@@ -82,11 +84,22 @@ impl Content<Header, Line> {
             Line::Begin { at, .. }
             | Line::Done { at, .. }
             | Line::Complete { at }
+            | Line::Ended { at }
             | Line::Evacuate { at, .. }
             | Line::Evacuated { at, .. } => Some(*at),
             Line::Wanted { .. } => None,
         });
         times.chain(self.header.as_ref().map(|header| header.begun)).max()
+    }
+
+    /// Whether all that it is for was done.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.lines.iter().any(|line| matches!(line, Line::Complete { .. }))
+    }
+
+    /// Whether the last call did not come to its end.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.header.is_some() && !matches!(self.lines.last(), Some(Line::Complete { .. } | Line::Ended { .. }))
     }
 
     /// The facts that a plan needs of it.
@@ -147,6 +160,14 @@ impl Journal {
     /// Its content.
     pub(crate) fn earlier(&self) -> &Earlier {
         &self.earlier
+    }
+
+    /// Notes that this call comes to its end after this error; an interruption is none.
+    pub(crate) fn note_end(&mut self, error: &RecoverError, at: DateTime<Utc>) {
+        if !matches!(error, RecoverError::Cancelled) {
+            // Without the line, the next call takes this one for interrupted; the error itself is reported.
+            let _ = self.write(Line::Ended { at });
+        }
     }
 
     /// Writes a line, and waits until it is on the disk.

@@ -46,8 +46,10 @@ pub struct RecoverReport {
     pub started_at: DateTime<Utc>,
     /// How long it took.
     pub duration_seconds: u64,
-    /// Whether an earlier, interrupted call had begun it.
+    /// Whether an earlier call had begun it, and not completed it.
     pub was_resumed: bool,
+    /// Whether that call was interrupted.
+    pub was_interrupted: bool,
     /// The steps, in the order in which they were done.
     pub steps: Vec<StepResult>,
     /// Why it ended before its end.
@@ -61,6 +63,11 @@ pub struct RecoverReport {
     pub notes: Vec<Finding>,
     /// What is doubtful about the settings.
     pub doubts: Vec<String>,
+}
+
+/// How the earlier call of a recovery or an evacuation ended, in words.
+pub(super) fn how_it_ended(was_interrupted: bool) -> &'static str {
+    if was_interrupted { "was interrupted" } else { "left something to do or to look at" }
 }
 
 impl RecoverReport {
@@ -85,7 +92,8 @@ impl RecoverReport {
         let mut text = format!("Recovery Start Time - {started}\nCloud - {}\n", shown::text(&self.cloud));
         // Writing to a String cannot fail.
         if self.was_resumed {
-            text.push_str("An earlier call of this recovery was interrupted. Proceed...\n");
+            let how = how_it_ended(self.was_interrupted);
+            let _ = writeln!(text, "An earlier call of this recovery {how}. Proceed...");
         }
         if !self.steps.is_empty() {
             let _ = writeln!(text, "\nSteps: {}...", self.steps.len());

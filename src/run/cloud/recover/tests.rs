@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use super::decide::decide;
+use super::error::RecoverError;
+use super::journal::{self, Header, Journal, Line};
 use super::plan::{Action, Plan};
 use super::seen::{COMPUTE_BINARY, Past, REBOOT, Restarted, Seen, SeenAction, SeenService, Wish};
 use crate::cloud::{Attached, CinderSide, CloudMap, CloudVolume, FORMAT, Instance, NovaSide};
@@ -474,4 +476,23 @@ fn of_thousands_of_states_no_step_is_dangerous_and_a_second_plan_is_empty() {
         }
     }
     assert!(steps > 6_000, "{steps}");
+}
+
+#[test]
+fn a_call_that_left_findings_was_not_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let header = Header::new("recovery".to_owned(), "cloud".to_owned(), outage());
+    let is_cut_off = || journal::read(&path, &header).unwrap().is_cut_off();
+    assert!(!is_cut_off(), "there was no call");
+    let mut journal = Journal::open(&path, &header).unwrap();
+    assert!(is_cut_off());
+    journal.note_end(&RecoverError::Cancelled, outage());
+    assert!(is_cut_off(), "by a signal");
+    journal.note_end(&RecoverError::NoCloud, outage());
+    assert!(!is_cut_off() && !journal.earlier().is_complete());
+    journal.write(Line::Evacuated { instance: "web".to_owned(), at: outage() }).unwrap();
+    assert!(is_cut_off());
+    journal.write(Line::Complete { at: outage() }).unwrap();
+    assert!(!is_cut_off() && journal.earlier().is_complete());
 }

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::plan::{EvacuationPlan, Kept, kept_lines};
 use crate::error::ExitClass;
 use crate::report::{RULE, shown_duration};
+use crate::run::cloud::recover::journal::Earlier;
 use crate::run::cloud::recover::plan::Named;
-use crate::run::cloud::recover::report::Outcome;
+use crate::run::cloud::recover::report::{Outcome, how_it_ended};
 use crate::shown;
 
 /// An instance and its outcome.
@@ -37,8 +38,10 @@ pub struct EvacuationReport {
     pub started_at: DateTime<Utc>,
     /// How long it took.
     pub duration_seconds: u64,
-    /// Whether an earlier, interrupted call had begun it.
+    /// Whether an earlier call had begun it, and not completed it.
     pub was_resumed: bool,
+    /// Whether that call was interrupted.
+    pub was_interrupted: bool,
     /// Whether this call forced the service down.
     pub forced_down: bool,
     /// The instances.
@@ -53,13 +56,14 @@ pub struct EvacuationReport {
 }
 
 impl EvacuationReport {
-    pub(super) fn new(plan: &EvacuationPlan, started_at: DateTime<Utc>, was_resumed: bool) -> Self {
+    pub(super) fn new(plan: &EvacuationPlan, started_at: DateTime<Utc>, earlier: &Earlier) -> Self {
         Self {
             cloud: plan.cloud.clone(),
             host: plan.host.clone(),
             started_at,
             duration_seconds: 0,
-            was_resumed,
+            was_resumed: earlier.header.is_some(),
+            was_interrupted: earlier.is_cut_off(),
             forced_down: false,
             instances: Vec::new(),
             kept: plan.kept.clone(),
@@ -88,7 +92,8 @@ impl EvacuationReport {
         let mut text = format!("Evacuation Start Time - {started}\nCloud - {cloud}\nLost host - {host}\n");
         // Writing to a String cannot fail.
         if self.was_resumed {
-            text.push_str("An earlier call of this evacuation was interrupted. Proceed...\n");
+            let how = how_it_ended(self.was_interrupted);
+            let _ = writeln!(text, "An earlier call of this evacuation {how}. Proceed...");
         }
         if self.forced_down {
             let _ = writeln!(text, "The service nova-compute is forced down. Proceed...");

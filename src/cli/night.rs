@@ -29,7 +29,7 @@ use super::night_args::{
     StatusArgs,
 };
 use super::output::{after_printing, as_json, print, print_as_it_is, print_in_time, print_json, shown_error};
-use super::place::{self, UsageError, Where};
+use super::place::{self, UsageError, Where, volume_called};
 use super::progress::Verbosity;
 use super::world::world;
 use super::{named_file, prune, remove, terminal};
@@ -68,9 +68,9 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
 fn expect(path: &ConfigPath, volume: &str) -> anyhow::Result<ExitClass> {
     let Some(config) = load(path) else { return Ok(ExitClass::Usage) };
     let destination = config.open_destination()?;
-    let name = volume.rsplit('/').next().unwrap_or(volume);
+    let name = volume_called(&destination, volume)?;
     let is_name = !name.is_empty() && !name.starts_with('.');
-    let shelf = if is_name { Shelf::read(&destination, name, &Kept::of(&destination)?)? } else { None };
+    let shelf = if is_name { Shelf::read(&destination, &name, &Kept::of(&destination)?)? } else { None };
     let Some(newest) = shelf.as_ref().and_then(|shelf| shelf.newest_usable(SystemClock.now())) else {
         log::error(&format!("{} has no complete backup of {volume:?}", config.backup_destination.display()));
         return Ok(ExitClass::Usage);
@@ -280,7 +280,8 @@ fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass>
 fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
     let destination = config.open_destination()?;
-    let accepted = match accept::accept(&destination, &args.volume, &SystemClock) {
+    let volume = volume_called(&destination, &args.volume)?;
+    let accepted = match accept::accept(&destination, &volume, &SystemClock) {
         Ok(accepted) => accepted,
         Err(accept::AcceptError::Store(error)) => return Err(error.into()),
         Err(error @ accept::AcceptError::NothingPending { .. }) => return Err(UsageError(error.to_string()).into()),

@@ -166,7 +166,7 @@ pub(crate) struct ProtectArgs {
 pub(crate) struct AcceptArgs {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// The volume
+    /// The volume, LV or VG/LV, or its name in the cloud
     pub(crate) volume: String,
 }
 
@@ -230,7 +230,7 @@ pub(crate) enum ConfigCommand {
     Expect {
         #[command(flatten)]
         config: ConfigPath,
-        /// The volume, LV or VG/LV
+        /// The volume, LV or VG/LV, or its name in the cloud
         volume: String,
     },
 }

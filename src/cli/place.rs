@@ -10,7 +10,7 @@ use volbak::config::{Config, DEFAULT_PATH};
 use volbak::events::SourceName;
 use volbak::outside::{Clock, SystemClock};
 use volbak::run::completion::KnownNames;
-use volbak::run::locate::{LocateError, Located, find};
+use volbak::run::locate::{self, LocateError, Located, find};
 use volbak::run::sets::{LocatedSet, find_set};
 use volbak::store::Backup;
 use volbak::store::Destination;
@@ -180,6 +180,14 @@ impl Where {
             by_path => Ok(by_path),
         }
     }
+}
+
+/// The volume that a name stands for. That it stands for several is wrong usage.
+pub(crate) fn volume_called(destination: &Destination, name: &str) -> anyhow::Result<String> {
+    locate::volume_called(destination, name).map_err(|error| match error {
+        LocateError::Ambiguous { .. } => UsageError(error.to_string()).into(),
+        error => error.into(),
+    })
 }
 
 impl Place {

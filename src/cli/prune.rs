@@ -7,7 +7,7 @@ use volbak::run::nightly::{apply, forecast};
 
 use super::night_args::PruneArgs;
 use super::output::{print, print_json};
-use super::place::UsageError;
+use super::place::{UsageError, volume_called};
 use super::progress::Verbosity;
 use super::world::world;
 
@@ -20,7 +20,7 @@ pub(super) fn prune(args: &PruneArgs, verbosity: Verbosity) -> anyhow::Result<Ex
                 // A group without a date stands for all sets of it.
                 (volume, name.contains('@').then(|| files.stem().to_owned()))
             })),
-            None => wanted.push((name.clone(), None)),
+            None => wanted.push((volume_called(&args.place.place()?.open()?, name)?, None)),
         }
     }
     if args.apply {

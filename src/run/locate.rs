@@ -100,19 +100,30 @@ pub fn called_in_cloud(destination: &Destination, name: &str) -> Vec<String> {
     backed_up_as(destination, name).into_keys().collect()
 }
 
-/// The volume that the cloud calls so, by its display name or UUID; as it is without such a volume.
+/// The volume that `name` stands for: by the name of its directory, also after that of its group, or by its name or UUID in the
+/// cloud. As it is without such a volume.
+pub fn volume_called(destination: &Destination, name: &str) -> Result<String, LocateError> {
+    let lv = name.rsplit('/').next().unwrap_or(name);
+    let is_volume = !lv.is_empty() && !lv.starts_with('.') && destination.existing_volume_directory(lv)?.is_some();
+    let in_cloud = if is_volume { None } else { name_by_cloud(destination, name)? };
+    Ok(in_cloud.unwrap_or_else(|| lv.to_owned()))
+}
+
+/// The volume that the cloud calls so, by its display name or UUID, with its backups; as it is without such a volume.
 fn by_cloud(destination: &Destination, volume: String) -> Result<(String, Entries), LocateError> {
-    let found = backed_up_as(destination, &volume);
+    let Some(only) = name_by_cloud(destination, &volume)? else { return Ok((volume, Vec::new())) };
+    let directory = folder_of(destination, &only)?;
+    let entries = directory.map(|directory| list_volume(&*directory, &only)).transpose()?;
+    Ok((only, entries.unwrap_or_default()))
+}
+
+fn name_by_cloud(destination: &Destination, volume: &str) -> Result<Option<String>, LocateError> {
+    let found = backed_up_as(destination, volume);
     let mut names = found.keys();
     match (names.next(), names.next()) {
-        (None, _) => Ok((volume, Vec::new())),
-        (Some(only), None) => {
-            let directory = folder_of(destination, only)?;
-            let entries = directory.map(|directory| list_volume(&*directory, only)).transpose()?;
-            Ok((only.clone(), entries.unwrap_or_default()))
-        }
+        (only, None) => Ok(only.cloned()),
         _ => Err(LocateError::Ambiguous {
-            wanted: shown::text(&volume),
+            wanted: shown::text(volume),
             candidates: found
                 .into_iter()
                 .map(|(name, cloud)| if cloud.is_empty() { name } else { format!("{name} [{cloud}]") })

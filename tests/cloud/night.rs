@@ -76,6 +76,13 @@ fn a_night_saves_the_map_and_volumes_are_found_by_their_names() {
     assert_eq!(did.status, 0, "{did:?}");
     let did = host.verb(&["snapshot", "same"]);
     assert!(did.status != 0 && did.stderr.contains(SAME) && did.stderr.contains(SAME_TOO), "{did:?}");
+    // So in the verbs that take a volume and no date.
+    for (status, verb) in [(0, &["config", "expect"][..]), (2, &["accept"]), (0, &["prune", "--dry-run"])] {
+        let did = host.verb(&[verb, &["data-1"]].concat());
+        assert!(did.status == status && (did.stdout + &did.stderr).contains(DATA_1), "{verb:?}");
+        let did = host.verb(&[verb, &["same"]].concat());
+        assert!(did.status == 2 && did.stderr.contains(SAME) && did.stderr.contains(SAME_TOO), "{verb:?} {did:?}");
+    }
     // A volume of the cloud that is not on this host.
     assert!(host.verb(&["snapshot", "data-2"]).stderr.contains("volume-533bff75"));
 }

@@ -310,8 +310,8 @@ fn test_notices(place: &Where, name: Option<&str>) -> anyhow::Result<ExitClass> 
     let now = SystemClock.now().with_timezone(&chrono::Local).fixed_offset();
     let notice = Notice::test(&host::name(), now, &config.backup_destination.display().to_string());
     let mut class = ExitClass::Well;
-    for one in chosen {
-        match notices::test(one, &notice) {
+    for (one, sent) in notices::test(&chosen, &notice) {
+        match sent {
             Ok(()) => print(&format!("{} ({}): sent\n", one.name, one.channel.word()))?,
             Err(error) => {
                 log::error(&format!("{} ({}): not sent: {error}", one.name, one.channel.word()));

@@ -132,10 +132,17 @@ impl Done {
     }
 }
 
-/// Sends a test to one `[[notify]]`, without the spool.
-pub fn test(notify: &NotifyOptions, notice: &Notice) -> Result<(), NotifyError> {
-    let limit = notify.deadline + GRACE;
-    in_background(notify, notice.clone()).recv_timeout(limit).unwrap_or_else(|_| Err(late(notify)))
+/// Sends a test to each of these at the same time, without the spool. The results are in their order.
+pub fn test<'a>(
+    targets: &[&'a NotifyOptions],
+    notice: &Notice,
+) -> impl Iterator<Item = (&'a NotifyOptions, Result<(), NotifyError>)> + use<'a> {
+    let began = Instant::now();
+    let started: Vec<_> = targets.iter().map(|notify| (*notify, in_background(notify, notice.clone()))).collect();
+    started.into_iter().map(move |(notify, done)| {
+        let left = (notify.deadline + GRACE).saturating_sub(began.elapsed());
+        (notify, done.recv_timeout(left).unwrap_or_else(|_| Err(late(notify))))
+    })
 }
 
 fn is_check(notify: &NotifyOptions) -> bool {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::testkit::guest::program;
+use crate::testkit::guest::{program, quoted};
 use crate::testkit::stand_in::{Did, Host};
 use crate::testkit::tls::{authority, server_config};
 use crate::testkit::wait::ClosedPort;
@@ -370,6 +370,24 @@ fn tls_trusts_the_private_authority_alone_and_doctor_tries_it_without_sending() 
     assert_eq!(host.verb(&["run"]).status, 0);
     assert_eq!(server.lines()[1..], ["POST /s3cret-path", "POST /s3cret-path"]);
     assert_eq!(host.verb(&["notify", "test", "other"]).status, 2);
+}
+
+#[test]
+fn a_test_waits_for_no_target_before_it_tries_the_others() {
+    let host = Host::new("");
+    // Each ends when the other one has begun.
+    let target = |name: &str, other: &str| {
+        let (own, other, path) = (host.at(name), host.at(other), host.at(&format!("tell-{name}")));
+        let wait = format!("touch {}; until [ -e {} ]; do sleep 0.1; done", quoted(&own), quoted(&other));
+        program(&path, &wait);
+        format!(
+            "[[notify]]\nname = '{name}'\nkind = 'command'\ncommand = ['{}']\non = ['ok']\ndeadline_seconds = 30\n",
+            path.display()
+        )
+    };
+    configure(&host, &(target("one", "two") + &target("two", "one")));
+    let did = host.verb(&["notify", "test"]);
+    assert_eq!((did.status, did.stdout.as_str()), (0, "one (command): sent\ntwo (command): sent\n"), "{did:?}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn a_volume_that_is_cut_off_each_night_is_not_the_first_each_night() {
     let host = three_volumes(slow);
     let did = host.verb(&["run"]);
     assert_eq!(did.status, 1, "{did:?}");
+    assert!(did.stdout.contains("the run reached its limit of 10 s (max_run_hours)"), "{did:?}");
     let first = [("volume-1", false), ("volume-2", true), ("volume-3", true)];
     assert_eq!(outcomes(&host), first.map(|(name, is_left)| (name.to_owned(), is_left)));
     // By its last backup it would be the first again: it has none.

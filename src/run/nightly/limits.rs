@@ -44,9 +44,9 @@ impl Night<'_> {
             Some(Abort::NotMounted) => "the backup volume is not mounted".to_owned(),
             Some(Abort::Other(why)) => why.clone(),
             None => {
-                let limit = self.config.max_run.filter(|limit| self.began.elapsed() >= *limit)?;
-                let hours = limit.as_secs_f64() / 3600.0;
-                return Some(Stop::out_of_time(&format!("the run reached its limit of {hours} h (max_run_hours)")));
+                let duration = self.config.max_run.filter(|limit| self.began.elapsed() >= *limit)?;
+                let limit = TimeLimit { duration, name: "max_run_hours".to_owned() };
+                return Some(Stop::out_of_time(&format!("the run reached its limit of {limit}")));
             }
         };
         Some(Stop { why, is_out_of_time: false })

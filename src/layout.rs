@@ -219,6 +219,9 @@ pub struct MadeWith {
     /// ext: the length of the journal in blocks; `None` without an internal journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal_blocks: Option<u64>,
+    /// ext4 with `fast_commit`: how many blocks of the journal are for fast commits. `None` in backups of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_commit_blocks: Option<u64>,
     /// ext: the superblock, 1024 bytes in base64. It holds everything that tune2fs sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superblock: Option<String>,

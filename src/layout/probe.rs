@@ -7,6 +7,7 @@ pub(crate) mod btrfs;
 mod btrfs_chunks;
 mod exfat;
 mod ext;
+mod ext_journal;
 pub(crate) mod fat;
 mod foreign;
 mod iso9660;

@@ -726,7 +726,7 @@ fn hostile_manifests_are_refused_or_harmless() {
             sb[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
             let made = m.layout.regions[1].holds.made_with.as_mut().unwrap();
             made.features.extend(["shared_blocks", "sparse_super2", "fast_commit", "mmp"].map(str::to_owned));
-            made.journal_blocks = Some(u64::MAX);
+            (made.journal_blocks, made.fast_commit_blocks) = (Some(u64::MAX), Some(u64::MAX - 1));
             made.superblock = Some(base64::engine::general_purpose::STANDARD.encode(sb));
         }),
         ("older", |m| m.layout.regions.iter_mut().for_each(|region| region.holds.made_with = None)),
@@ -814,6 +814,10 @@ fn what_mke2fs_and_tune2fs_set_comes_back() {
         ("-t ext4 -O bigalloc,quota -C 65536", "true"),
         ("-t ext4 -O project,quota -E quotatype=usrquota:prjquota", "true"),
         ("-t ext4 -O project,fast_commit,large_dir,ea_inode", "tune2fs -O read-only"),
+        ("-t ext4 -O fast_commit -J size=5,fast_commit_size=300", "true"),
+        ("-t ext3 -O fast_commit -b 1024 -J size=2,fast_commit_size=777", "true"),
+        ("-t ext4 -O mmp -E mmp_update_interval=1", "true"),
+        ("-t ext4 -O mmp", "tune2fs -E mmp_update_interval=7"),
         ("-t ext4 -O sparse_super2,^resize_inode,^has_journal -E num_backup_sb=1", "tune2fs -E mount_opts=discard"),
         ("-t ext4 -O ^64bit,uninit_bg,^metadata_csum -b 2048 -G 4", "debugfs -w -R \"set_super_value flags 2\""),
         ("-t ext2 -b 1024 -I 128", "debugfs -w -R \"set_super_value mkfs_time 19990101000000\""),

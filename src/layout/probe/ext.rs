@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::ext_journal::Journal;
 use super::signature::{Content, Signature};
 use crate::field::ext::{LEN, START, blocks_of, checksum_of, compat, has_magic, incompat, ro_compat};
-use crate::field::{array, le16, le32, uuid};
+use crate::field::{le16, le32, uuid};
 use crate::layout::text::label;
 use crate::layout::window::Window;
 use crate::layout::{HoldsKind, MadeWith};
@@ -56,6 +57,7 @@ const RO_COMPAT_NAMES: &[(u64, &str)] = &[
     (0x4000, "shared_blocks"),
     (0x8000, "verity"),
 ];
+const FAST_COMMIT: u32 = 0x400;
 /// `needs_recovery` and `journal_dev`.
 const INCOMPAT_MOMENTARY: u64 = (incompat::RECOVER | incompat::JOURNAL_DEV) as u64;
 /// `orphan_present`.
@@ -132,14 +134,17 @@ fn parameters(window: &Window<'_>, sb: &[u8], revision: u32, features: [u64; 3])
     let names = names_of('C', compat, COMPAT_NAMES)
         .chain(names_of('I', incompat & !INCOMPAT_MOMENTARY, INCOMPAT_NAMES))
         .chain(names_of('R', ro_compat & !RO_COMPAT_MOMENTARY, RO_COMPAT_NAMES));
-    let has_journal = compat & u64::from(compat::HAS_JOURNAL) != 0;
+    let has = |feature: u32| compat & u64::from(feature) != 0;
+    let journal = if has(compat::HAS_JOURNAL) { Journal::find(window, sb, block_bytes, inode_bytes) } else { None };
+    let fast_commits = journal.as_ref().filter(|_| has(FAST_COMMIT));
     Some(MadeWith {
         block_bytes: Some(block_bytes),
         inode_bytes: Some(inode_bytes),
         inodes: Some(u64::from(le32(sb, 0x00)?)),
         reserved_blocks: Some(reserved),
         cluster_bytes: cluster_bytes.filter(|_| ro_compat & u64::from(ro_compat::BIGALLOC) != 0),
-        journal_blocks: if has_journal { journal_blocks(window, sb, block_bytes, inode_bytes) } else { None },
+        journal_blocks: journal.as_ref().map(|journal| journal.blocks),
+        fast_commit_blocks: fast_commits.and_then(|journal| journal.fast_commit_blocks(window, block_bytes)),
         superblock: Some(STANDARD.encode(sb)),
         features: names.collect(),
         ..MadeWith::default()
@@ -152,34 +157,6 @@ fn names_of(word: char, bits: u64, names: &'static [(u64, &'static str)]) -> imp
         let named = names.iter().find(|(known, _)| *known == 1 << bit);
         named.map_or_else(|| format!("FEATURE_{word}{bit}"), |(_, name)| (*name).to_owned())
     })
-}
-
-/// The journal's length in blocks, from its inode (ext4 layout, "Journal") or the superblock's copy of that. `None`
-/// for an external journal.
-fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes: u32) -> Option<u64> {
-    let number = le32(sb, 0xe0)?.checked_sub(1)?;
-    let length = |bytes: &[u8], low: usize, high: usize| -> Option<u64> {
-        Some(u64::from(le32(bytes, high)?) << 32 | u64::from(le32(bytes, low)?))
-    };
-    let is_possible = |bytes: &u64| *bytes >= 1024 * u64::from(block_bytes) && *bytes <= window.len();
-    let in_table = || {
-        // The first group's descriptor follows the superblock's block; the inode is in that group's table.
-        let descriptor = window.read((u64::from(le32(sb, 0x14)?) + 1) * u64::from(block_bytes), 64)?;
-        let is_long = le32(sb, 0x60)? & incompat::HAS_64BIT != 0 && le16(sb, 0xfe)? >= 64;
-        let high = if is_long { le32(&descriptor, 0x28)? } else { 0 };
-        let table = u64::from(high) << 32 | u64::from(le32(&descriptor, 0x8)?);
-        if number >= le32(sb, 0x28)? {
-            return None;
-        }
-        let at = u64::from(number).checked_mul(inode_bytes.into())?;
-        let inode = window.read(table.checked_mul(block_bytes.into())?.checked_add(at)?, 128)?;
-        let is_file = le16(&inode, 0)? & 0xf000 == 0x8000;
-        length(&inode, 0x4, 0x6c).filter(|_| is_file)
-    };
-    // s_jnl_backup_type 1: s_jnl_blocks holds i_block and i_size of the inode.
-    let in_copy = || length(sb, 0x14c, 0x148).filter(|_| array::<1>(sb, 0xfd) == Some([1]));
-    let bytes = in_table().filter(is_possible).or_else(|| in_copy().filter(is_possible))?;
-    Some(bytes / u64::from(block_bytes))
 }
 
 #[cfg(test)]

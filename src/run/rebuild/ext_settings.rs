@@ -249,6 +249,12 @@ pub(super) fn differences(was: &MadeWith, is: &MadeWith, resized: bool) -> Vec<S
             ("number of inodes", was.inodes, is.inodes),
             ("number of reserved blocks", was.reserved_blocks, is.reserved_blocks),
             ("journal's length in blocks", was.journal_blocks, is.journal_blocks),
+            // An older backup does not have it.
+            (
+                "journal's area for fast commits in blocks",
+                was.fast_commit_blocks.or(is.fast_commit_blocks),
+                is.fast_commit_blocks,
+            ),
         ] {
             if was != is {
                 differ(name, &shown(was), &shown(is));

@@ -84,9 +84,16 @@ pub(super) fn ext(
     if sb.is_some() {
         if let (Some(blocks), Some(block)) = (made.journal_blocks, block) {
             // mke2fs adds the blocks for fast commits: one per 64 (`ext2fs_add_journal_device`,
-            // `figure_journal_size`).
-            let plain = if has(made, "fast_commit") { blocks / 65 * 64 + blocks % 65 } else { blocks };
-            args.pair("-J", format!("size={}", journal_mib(plain, block, wanted)));
+            // `figure_journal_size`), unless it is told how many.
+            let is_fast = has(made, "fast_commit");
+            let fast = made.fast_commit_blocks.filter(|fast| is_fast && *fast < blocks);
+            let usual = if is_fast { blocks / 65 } else { 0 };
+            let plain = blocks - fast.unwrap_or(usual);
+            let mut journal = format!("size={}", journal_mib(plain, block, wanted));
+            if let Some(fast) = fast.filter(|fast| *fast != plain / 64 && !wanted.shrunk) {
+                journal += &format!(",fast_commit_size={}", fast.saturating_mul(block.into()) / 1024);
+            }
+            args.pair("-J", journal);
         }
         // s_blocks_per_group, 0x20; with clusters it follows from theirs. mke2fs's default is the number of bits in
         // a bitmap.
@@ -184,7 +191,8 @@ fn extended_options(
         let copies = [0x24c, 0x250].into_iter().filter(|at| number(*at) != 0).count();
         options.push(format!("num_backup_sb={copies}"));
     }
-    if has(made, "mmp") && number16(0x166) > 0 {
+    // mke2fs refuses more than `EXT4_MMP_MAX_UPDATE_INTERVAL`; the exact number is written with the other settings.
+    if has(made, "mmp") && (1..=300).contains(&number16(0x166)) {
         options.push(format!("mmp_update_interval={}", number16(0x166)));
     }
     if has(made, "resize_inode")

@@ -166,13 +166,13 @@ impl Where {
     }
 
     fn look_for(&self, backup: &str) -> anyhow::Result<Result<Located, LocateError>> {
-        if !backup.contains('/') {
+        if backup.contains('/') {
+            // A path needs no config; but its keys say whether the backup should be encrypted.
+            let _ = self.place();
+        } else {
             // Until the backup is found, log lines name the volume as given.
             let volume = backup.split_once('@').map_or(backup, |(volume, _)| volume);
             log::set_subject(SourceName::of_backups(volume));
-        } else {
-            // A path needs no config; but its keys say whether the backup should be encrypted.
-            let _ = self.place();
         }
         let now = SystemClock.now();
         match find(backup, None, now) {

@@ -56,21 +56,25 @@ fn the_examples_work() {
     assert_eq!(tar.stdout, b"hello\n", "{tar:?}");
 }
 
+/// The cargo that built this test. It finds rustc and rustdoc beside it, also where they are not in `PATH`.
+fn cargo() -> Command {
+    let beside = Path::new(env!("CARGO")).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.env("PATH", std::env::join_paths([beside].into_iter().chain(std::env::split_paths(&path))).unwrap());
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo
+}
+
 fn example(name: &str, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["run", "--locked", "-q", "--example", name, "--"])
-        .args(arguments)
-        .output()
-        .unwrap();
+    let output = cargo().args(["run", "--locked", "-q", "--example", name, "--"]).args(arguments).output().unwrap();
     assert!(output.status.success(), "{name}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// rustdoc's JSON of the library with all features.
 fn documented(root: &Path) -> Value {
-    let output = Command::new(env!("CARGO"))
-        .current_dir(root)
+    let output = cargo()
         .args(["rustdoc", "--locked", "--lib", "-q", "--", "--cap-lints", "allow"])
         .env("RUSTDOC", root.join("scripts/rustdoc-json"))
         .env_remove("RUSTDOCFLAGS")

@@ -7,6 +7,7 @@ use crate::archive::image::blocks::{ImageBlocks, ImageOpenError};
 use crate::events::Severity;
 use crate::layout::RegionBlocks;
 use crate::manifest::Manifest;
+use crate::manifest::UnsealError;
 use crate::outside::digest::sha256_of;
 use crate::outside::{BlockRead, Cancel};
 use crate::shown;
@@ -24,6 +25,9 @@ pub enum OpenImageError {
     /// The manifest cannot be read.
     #[error("the manifest cannot be used; `gunzip -c` reads the archive without it")]
     Manifest(#[source] ReadError),
+    /// It is encrypted.
+    #[error(transparent)]
+    Unseal(UnsealError),
     /// One of its files cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -72,7 +76,10 @@ impl OpenImage {
         if !files.kind().is_image() {
             return Err(OpenImageError::NotAnImage(files.archive_path().display().to_string()));
         }
-        let manifest = Box::new(files.read_manifest().map_err(OpenImageError::Manifest)?);
+        let manifest = Box::new(files.read_manifest().map_err(|error| match error {
+            ReadError::Unseal(error) => OpenImageError::Unseal(error),
+            error => OpenImageError::Manifest(error),
+        })?);
         let (archive, index) = (files.open_archive()?, files.open_index()?);
         let same = |what: &'static str, found: u64, said: u64| {
             if found == said { Ok(()) } else { Err(OpenImageError::Length { what, found, said }) }

@@ -231,6 +231,10 @@ fn without_a_key_each_verb_says_who_has_one_and_makes_nothing() {
     }
     let said = host.without_key(1, &["restore", archive, "--to", target.to_str().unwrap()]);
     assert!(said.contains("--identity FILE") && said.lines().count() < 4, "{said}");
+    // An encrypted image is nothing that gunzip reads.
+    let (image, _) = host.back_up_with(0, &["--image"]);
+    let said = host.without_key(1, &["restore", image.to_str().unwrap(), "--to-image", disk.to_str().unwrap()]);
+    assert!(said.contains("--identity FILE") && !said.contains("gunzip"), "{said}");
     assert!(host.with_key("two", 0, &["cat", &file]).len() > 100);
     host.with_key("two", 0, &["restore", archive, "--to-image", disk.to_str().unwrap()]);
     assert!(disk.exists());

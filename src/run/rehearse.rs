@@ -1,4 +1,4 @@
-//! Restores an archive into a filesystem of its own, a detached ext4 on an unnamed sparse image.
+//! Restores an archive into a filesystem of its own, a detached ext4 on an image in a temporary directory.
 //!
 //! The result is then compared completely, see [`compare`].
 
@@ -11,12 +11,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 use crate::archive::index::Line;
 use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::outside::{Cancel, RunCommand, shown_command};
 use crate::reader::kernel::loop_device::LoopDevice;
@@ -24,10 +25,11 @@ use crate::report::CheckLevel;
 use crate::run::check::{BackupFile, CheckError, Finding, Findings};
 use crate::run::restore::attributes::NO_FAT;
 use crate::run::restore::{RestoreError, RestoreOptions, restore};
+use crate::run::temporary::{TemporaryDirectory, Use};
 use crate::shown;
 use crate::store::Backup;
 use crate::store::open::OpenError;
-use crate::units::ByteRange;
+use crate::units::{ByteLen, ByteRange};
 
 /// Space for the filesystem's metadata, in addition to a share of the data.
 const SPARE_BYTES: u64 = 256 << 20;
@@ -51,7 +53,7 @@ pub(crate) fn check(
     commands: &dyn RunCommand,
     findings: &mut Findings,
 ) -> Result<(), CheckError> {
-    let image = match Image::make(files, options.scratch, commands) {
+    let image = match Image::make(files, options.scratch, commands, observer) {
         Ok(image) => image,
         Err(what) => {
             findings.not_restored(what);
@@ -69,7 +71,13 @@ pub(crate) fn check(
     let name = "the filesystem of the test";
     let into = RestoreOptions::into_new_filesystem(name, mounted.as_fd(), options.threads, options.cancel);
     let restored = restore(files, &into, &told);
-    told.findings.into_inner().unwrap_or_default().into_iter().for_each(|finding| findings.add(finding));
+    let told = told.findings.into_inner().unwrap_or_default();
+    // Sparse files may need more here: holes shorter than a block of this filesystem are data in it.
+    if told.iter().any(is_lack_of_room) {
+        findings.not_restored(format_args!("its files do not fit into an image of {}", ByteLen(image.size)));
+        return Ok(());
+    }
+    told.into_iter().for_each(|finding| findings.add(finding));
     let mut attributes_whole = true;
     match restored {
         Ok(report) => {
@@ -81,6 +89,11 @@ pub(crate) fn check(
             }
         }
         Err(RestoreError::Stopped) => return Err(CheckError::Stopped),
+        // This says nothing about the backup.
+        Err(error @ RestoreError::Target { .. }) => {
+            findings.not_restored(with_causes(&error));
+            return Ok(());
+        }
         Err(error) => findings.about(BackupFile::Archive, format!("it cannot be restored: {error}")),
     }
     let how = compare::How { attributes: attributes_whole, threads: options.threads, cancel: options.cancel.clone() };
@@ -94,6 +107,10 @@ pub(crate) fn check(
     Ok(())
 }
 
+fn is_lack_of_room(finding: &Finding) -> bool {
+    finding.what.contains(&io::Error::from(Errno::NOSPC).to_string())
+}
+
 /// Why this machine cannot make a restore test.
 #[derive(Debug, thiserror::Error)]
 enum NotRehearsed {
@@ -101,10 +118,12 @@ enum NotRehearsed {
     Open(#[from] OpenError),
     #[error(transparent)]
     Index(#[from] IndexError),
-    #[error("{} cannot be made: {source}", path.display())]
+    #[error("its image cannot be made in {}: {source}", path.display())]
     Image { path: PathBuf, source: io::Error },
     #[error("its image cannot be made: {0}")]
     Length(io::Error),
+    #[error("{} has no room for its image of {needed}", path.display())]
+    NoRoom { path: PathBuf, needed: ByteLen },
     #[error("{command} failed: {said}")]
     MkfsFailed { command: String, said: String },
     #[error("mkfs.ext4 cannot be run: {0}")]
@@ -136,15 +155,28 @@ impl Observer for Errors<'_> {
     }
 }
 
-/// A filesystem in a file that is unlinked when this value is dropped.
+/// A filesystem in a file of a temporary directory.
 struct Image {
     path: PathBuf,
     file: File,
     size: u64,
+    _directory: TemporaryDirectory,
+}
+
+/// The size of a filesystem that takes the files of an archive. An entry has an inode, and part of a block that its data do
+/// not fill.
+pub(crate) fn image_bytes(tar_bytes: u64, entries: u64) -> u64 {
+    let data = tar_bytes.saturating_add(tar_bytes / 4);
+    data.saturating_add(entries.saturating_mul(8192)).saturating_add(SPARE_BYTES)
 }
 
 impl Image {
-    fn make(files: &Backup, scratch: &Path, commands: &dyn RunCommand) -> Result<Self, NotRehearsed> {
+    fn make(
+        files: &Backup,
+        scratch: &Path,
+        commands: &dyn RunCommand,
+        observer: &dyn Observer,
+    ) -> Result<Self, NotRehearsed> {
         let index = files.open_index()?;
         let (mut entries, mut tar_bytes) = (0, 0);
         let mut reader = IndexReader::new(index)?;
@@ -153,16 +185,13 @@ impl Image {
                 (entries, tar_bytes) = (totals.entries, totals.tar_bytes);
             }
         }
-        let size = (tar_bytes + tar_bytes / 4).saturating_add(entries.saturating_mul(8192)).saturating_add(SPARE_BYTES);
-        let path = scratch.join(format!(".volbak-tmp.restore-test-{}", std::process::id()));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| NotRehearsed::Image { path: path.clone(), source })?;
-        let image = Self { path, file, size };
+        let size = image_bytes(tar_bytes, entries);
+        let failed = |source| NotRehearsed::Image { path: scratch.to_owned(), source };
+        let directory = TemporaryDirectory::new(scratch, files.stem(), Use::Test, observer).map_err(failed)?;
+        let path = directory.path().join("image");
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let image = Self { path, file, size, _directory: directory };
         image.file.set_len(size).map_err(NotRehearsed::Length)?;
         let inodes = entries.saturating_add(1000).to_string();
         let args = [
@@ -184,12 +213,25 @@ impl Image {
         let mut args: Vec<OsString> = args.map(OsString::from).to_vec();
         args.push(image.path.clone().into_os_string());
         match commands.run("mkfs.ext4", &args) {
-            Ok(output) if output.status.success() => Ok(image),
+            Ok(output) if output.status.success() => image.with_room(scratch),
             Ok(output) => {
                 let said = shown::bytes(output.stderr.trim_ascii());
                 Err(NotRehearsed::MkfsFailed { command: shown_command("mkfs.ext4", &args), said })
             }
             Err(error) => Err(NotRehearsed::MkfsNotRun(error)),
+        }
+    }
+
+    /// Reserves its blocks. If the scratch directory filled during the test, its errors would look like those of the backup.
+    /// After mkfs, which punches holes into the file.
+    fn with_room(self, scratch: &Path) -> Result<Self, NotRehearsed> {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, self.size) {
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
+                let (path, needed) = (scratch.to_owned(), ByteLen(self.size));
+                Err(NotRehearsed::NoRoom { path, needed })
+            }
+            // Some filesystems cannot reserve.
+            _ => Ok(self),
         }
     }
 
@@ -209,13 +251,6 @@ impl Image {
             }
             Err(error) => findings.not_checked(format!("e2fsck cannot be run: {error}")),
         }
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        // If this fails, the name shows what the file was.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -2,10 +2,15 @@
 //! it; a bad one stays bad until as much was checked again.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
+
+use crate::testkit::guest::{Mounted, quoted, sh};
+use crate::testkit::tree::noise;
+use crate::testkit::wait::{Killed, wait_until};
 
 /// Exit status, standard output, standard error.
 fn volbak(arguments: &[&str]) -> (i32, String, String) {
@@ -99,6 +104,56 @@ fn a_restore_test_that_could_not_be_made_is_no_proof() {
     assert!(status == 3 && said.contains("it was not restored for a test"), "{said}");
     let listed: Value = serde_json::from_str(&volbak(&["list", "--json", from]).1).unwrap();
     assert_eq!(listed["backups"][0]["verified"]["level"], "full", "{listed}");
+}
+
+/// A backup of a filesystem with 16 MiB that do not compress.
+fn back_up_noise(directory: &Path) {
+    let (tree, image, to) = (directory.join("tree"), directory.join("a.img"), directory.join("backups"));
+    fs::create_dir_all(&tree).unwrap();
+    fs::create_dir_all(&to).unwrap();
+    fs::write(tree.join("noise"), noise(7, 16 << 20)).unwrap();
+    sh(&format!("mke2fs -q -t ext4 -d {} {} 64M", quoted(&tree), quoted(&image)));
+    assert_eq!(volbak(&["-q", "snapshot", image.to_str().unwrap(), "--to", to.to_str().unwrap()]).0, 0);
+}
+
+#[test]
+fn a_scratch_directory_without_room_says_nothing_about_the_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    back_up_noise(dir.path());
+    let (small, scratch) = (dir.path().join("small.img"), dir.path().join("scratch"));
+    sh(&format!("mke2fs -q -t ext4 {} 12M", quoted(&small)));
+    let mounted = Mounted::with_options(&small, &scratch, "loop");
+    let (from, scratch) = (dir.path().join("backups"), scratch.to_str().unwrap());
+    let from = from.to_str().unwrap();
+    let (status, said, _) = volbak(&["verify", "--from", from, "a", "--restore-test", "--scratch", scratch]);
+    assert!(status == 3 && said.contains(&format!("{scratch} has no room for its image of ")), "{said}");
+    let listed: Value = serde_json::from_str(&volbak(&["list", "--json", from]).1).unwrap();
+    let backup = &listed["backups"][0];
+    assert_eq!((&backup["worth"], &backup["verified"]["level"]), (&"whole".into(), &"full".into()), "{listed}");
+    mounted.unmount();
+}
+
+/// What is restored there is a tenant's. /var/tmp is open to all users of the host.
+#[test]
+fn other_users_cannot_read_what_is_restored_for_a_test_and_a_kill_leaves_it_to_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    back_up_noise(dir.path());
+    let scratch = dir.path().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let from = dir.path().join("backups");
+    let arguments = ["verify", "--from", from.to_str().unwrap(), "a", "--restore-test"];
+    let arguments = [&arguments[..], &["--scratch", scratch.to_str().unwrap()]].concat();
+    let left = || fs::read_dir(&scratch).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_volbak"));
+    let run = Killed(command.args(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    wait_until("the image of the test is there", || left().iter().any(|path| path.join("image").exists()));
+    let mode = fs::metadata(&left()[0]).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+    drop(run);
+    assert_eq!(left().len(), 1, "nobody was there to remove it");
+    let (status, _, said) = volbak(&arguments);
+    assert!(status == 0 && said.contains("was left by a run that was cut off; removed"), "{said}");
+    assert!(left().is_empty());
 }
 
 #[test]

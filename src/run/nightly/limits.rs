@@ -43,13 +43,16 @@ impl Night<'_> {
         let why = match &report.aborted {
             Some(Abort::NotMounted) => "the backup volume is not mounted".to_owned(),
             Some(Abort::Other(why)) => why.clone(),
-            None => {
-                let duration = self.config.max_run.filter(|limit| self.began.elapsed() >= *limit)?;
-                let limit = TimeLimit { duration, name: "max_run_hours".to_owned() };
-                return Some(Stop::out_of_time(&format!("the run reached its limit of {limit}")));
-            }
+            None => return self.reached_limit().map(|why| Stop::out_of_time(&why)),
         };
         Some(Stop { why, is_out_of_time: false })
+    }
+
+    /// That the run reached its time limit.
+    pub(super) fn reached_limit(&self) -> Option<String> {
+        let duration = self.config.max_run.filter(|limit| self.began.elapsed() >= *limit)?;
+        let limit = TimeLimit { duration, name: "max_run_hours".to_owned() };
+        Some(format!("the run reached its limit of {limit}"))
     }
 
     /// The time limit of the next volume: the configured one, at most the rest of the run's. Without a configured

@@ -22,6 +22,9 @@ impl Night<'_> {
         if !options.enabled {
             return;
         }
+        if let Some(why) = self.reached_limit() {
+            return self.tell(Severity::Warning, "verify", format!("nothing was verified: {why}"));
+        }
         let shelves = match Shelf::all(self.destination) {
             Ok(shelves) => shelves,
             Err(error) => {
@@ -36,8 +39,8 @@ impl Night<'_> {
         };
         let began = Instant::now();
         for files in due(&shelves, options, options.level, self.world.clock.now()) {
-            let is_over = began.elapsed() >= options.time_budget || self.world.cancel.is_cancelled();
-            if is_over || !is_present(self.config, self.destination) {
+            let is_over = began.elapsed() >= options.time_budget || self.reached_limit().is_some();
+            if is_over || self.world.cancel.is_cancelled() || !is_present(self.config, self.destination) {
                 return;
             }
             if let Some(report) = self.verified(&files, &how) {

@@ -18,7 +18,9 @@ use crate::report::{CheckLevel, RunReport, Verification};
 use crate::run::boot::{BootOptions, BootOutcome, boot};
 use crate::run::check::Verdict;
 use crate::run::prune::Shelf;
+use crate::run::rehearse::image_bytes;
 use crate::run::verify::VerifyOptions;
+use crate::shown::counted;
 use crate::store::retention::Health;
 use crate::store::{Backup, Destination, OWN_DIRECTORY, StoreError};
 use crate::units::ByteLen;
@@ -30,8 +32,6 @@ const LAST_MAX_BYTES: u64 = 4096;
 const EARLY: TimeDelta = TimeDelta::hours(6);
 /// Room that is left in the scratch directory.
 const ROOM_LEFT_BYTES: u64 = 1 << 30;
-/// Room for the metadata of a restored filesystem.
-const METADATA_BYTES: u64 = 256 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Last {
@@ -68,15 +68,18 @@ impl Night<'_> {
             let named = |name: &String| name.rsplit('/').next() == Some(&shelf.name);
             self.options.only.is_empty() || self.options.only.iter().any(named)
         };
+        if let Some(why) = self.reached_limit() {
+            return self.tell(Severity::Warning, "rehearsal", format!("nothing was restored for a test: {why}"));
+        }
         let candidates = shelves.iter().filter(is_wanted).flat_map(|shelf| candidates(shelf, now)).collect();
-        let chosen = choose(candidates, by_chance());
+        let chosen = choose(self.those_with_room(candidates), by_chance());
         if chosen.is_empty() {
             return self.tell(Severity::Notice, "rehearsal", "there is no backup to restore for a test");
         }
         let began = Instant::now();
         for one in &chosen {
-            let is_over = began.elapsed() >= options.time_budget || self.world.cancel.is_cancelled();
-            if is_over || !is_present(self.config, self.destination) {
+            let is_over = began.elapsed() >= options.time_budget || self.reached_limit().is_some();
+            if is_over || self.world.cancel.is_cancelled() || !is_present(self.config, self.destination) {
                 break;
             }
             let proof = self.restore_for_a_test(one, options);
@@ -88,6 +91,17 @@ impl Night<'_> {
         if let Err(error) = self.note_rehearsal(now) {
             self.tell(Severity::Warning, "rehearsal", with_causes(&error));
         }
+    }
+
+    /// Leaves out what the scratch directory cannot take: chosen again and again, it would keep others from their turn.
+    fn those_with_room(&self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+        let lack = |one: &Candidate| lack_of_room(one, &self.config.rehearse);
+        let (fitting, too_large): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|one| lack(one).is_none());
+        if let Some(what) = too_large.iter().min_by_key(|one| one.restored_bytes).and_then(lack) {
+            let count = counted(too_large.len() as u64, "backup is", "backups are");
+            self.tell(Severity::Warning, "rehearsal", format!("{count} not restored for a test: {what}"));
+        }
+        fitting
     }
 
     /// What it proved, if it is good.
@@ -176,8 +190,8 @@ fn candidates(shelf: &Shelf, now: DateTime<Utc>) -> Vec<Candidate> {
 }
 
 fn restored_bytes(manifest: &Manifest) -> u64 {
-    let content = manifest.image.as_ref().map_or(manifest.sizes.tar_bytes, |image| image.used_bytes);
-    content.saturating_add(content / 4).saturating_add(METADATA_BYTES)
+    let sizes = &manifest.sizes;
+    manifest.image.as_ref().map_or_else(|| image_bytes(sizes.tar_bytes, sizes.entries), |image| image_bytes(image.used_bytes, 0))
 }
 
 /// First the one whose volume was restored for a test longest ago, or never, then one by chance, then the smallest of the

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::error::NotifyError;
 use super::notice::{Notice, NoticeEvent};
 use super::settings::{Address, Channel, Endpoint, Method, shown_host};
-use super::template::rendered;
+use super::template::{is_json, rendered};
 use crate::http::Secret;
 use crate::outside::secret_file::first_line;
 
@@ -88,11 +88,11 @@ fn secret(path: &Path) -> Result<String, NotifyError> {
 pub(super) fn request(channel: &Channel, notice: &Notice) -> Result<Option<Prepared>, NotifyError> {
     let Some(endpoint) = channel.endpoint() else { return Ok(None) };
     let target = target(endpoint)?;
-    let base = target.url.trim_end_matches('/').to_owned();
+    let (base, query) = path_and_query(&target.url);
     let whole = || if notice.text.is_empty() { notice.subject.clone() } else { both(notice) };
     let prepared = match channel {
         Channel::Webhook { method, headers, content_type, body, .. } => {
-            let is_json = content_type.starts_with(JSON);
+            let is_json = is_json(content_type);
             let (method, body) = match method {
                 Method::Get => ("GET", String::new()),
                 Method::Post => ("POST", rendered(body.as_deref().unwrap_or(DEFAULT_BODY), notice, is_json)?),
@@ -112,7 +112,7 @@ pub(super) fn request(channel: &Channel, notice: &Notice) -> Result<Option<Prepa
                 NoticeEvent::Failure => "/fail",
                 NoticeEvent::Test => "/log",
             };
-            Prepared::new("POST", &target, format!("{base}{end}"), TEXT, cut(&whole(), HEALTHCHECKS_BYTES))
+            Prepared::new("POST", &target, format!("{base}{end}{query}"), TEXT, cut(&whole(), HEALTHCHECKS_BYTES))
         }
         Channel::Ntfy(_, token) => {
             let (server, topic) =
@@ -129,7 +129,7 @@ pub(super) fn request(channel: &Channel, notice: &Notice) -> Result<Option<Prepa
             let text = if notice.text.is_empty() { &notice.subject } else { &notice.text };
             let body = json!({ "topic": topic, "title": notice.subject, "message": cut(text, NTFY_BYTES),
                                "priority": priority, "tags": [tag] });
-            let prepared = Prepared::new("POST", &target, format!("{server}/"), JSON, body.to_string());
+            let prepared = Prepared::new("POST", &target, format!("{server}/{query}"), JSON, body.to_string());
             match token {
                 Some(path) => prepared.with_secret("Authorization", format!("Bearer {}", secret(path)?))?,
                 None => prepared,
@@ -149,12 +149,19 @@ pub(super) fn request(channel: &Channel, notice: &Notice) -> Result<Option<Prepa
             // The server drops a second event with this ID, so that a repeated attempt shows once.
             let id = format!("volbak.{}.{}.{}", notice.host, notice.started.timestamp_micros(), notice.event);
             let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{}", in_path(room), in_path(&id));
-            let prepared = Prepared::new("PUT", &target, format!("{base}{path}"), JSON, body);
+            let prepared = Prepared::new("PUT", &target, format!("{base}{path}{query}"), JSON, body);
             prepared.with_secret("Authorization", format!("Bearer {}", secret(token_file)?))?
         }
         Channel::Command(_) => return Ok(None),
     };
     Ok(Some(prepared))
+}
+
+/// An address up to the end of its path, without a slash there, and its query with the `?`. What a service appends to the path
+/// stands before the query: `https://hc-ping.com/KEY/SLUG?create=1`.
+fn path_and_query(url: &str) -> (&str, &str) {
+    let (path, query) = url.split_at(url.find('?').unwrap_or(url.len()));
+    (path.trim_end_matches('/'), query)
 }
 
 /// All facts.

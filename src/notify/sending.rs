@@ -8,7 +8,7 @@ use ureq::http::Request;
 use super::error::NotifyError;
 use super::notice::Notice;
 use super::request::{Prepared, request, target};
-use super::settings::{NotifyOptions, shown_host};
+use super::settings::{Channel, NotifyOptions, shown_host};
 use super::template;
 use crate::http::files::FileError;
 use crate::http::{Answer, Failure, Http, retry_after};
@@ -22,7 +22,7 @@ const MESSAGE_CHARS: usize = 200;
 
 /// Tries a template of the body of a webhook.
 pub fn check_template(body: &str, content_type: &str) -> Result<(), NotifyError> {
-    template::check(body, content_type.starts_with("application/json"))
+    template::check(body, template::is_json(content_type))
 }
 
 /// Sends `notice`, and tries again until the deadline if another attempt may succeed.
@@ -56,9 +56,12 @@ pub fn send(notify: &NotifyOptions, notice: &Notice) -> Result<(), NotifyError> 
     }
 }
 
-/// Connects to the server, over TLS if the address says so, and asks for nothing: no token is sent, and no path. Returns
-/// the host; `None` for a command.
+/// Tries the template of the body, then connects to the server, over TLS if the address says so, and asks for nothing: no
+/// token is sent, and no path. Returns the host; `None` for a command.
 pub fn try_server(notify: &NotifyOptions, limit: Duration) -> Result<Option<String>, NotifyError> {
+    if let Channel::Webhook { body: Some(body), content_type, .. } = &notify.channel {
+        template::check_with_volumes(body, template::is_json(content_type))?;
+    }
     let Some(endpoint) = notify.channel.endpoint() else { return Ok(None) };
     let target = target(endpoint)?;
     let (scheme, _) = target.url.split_once("://").unwrap_or_default();

@@ -5,13 +5,19 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 use super::error::NotifyError;
-use super::notice::{Notice, NoticeEvent};
+use super::notice::{Notice, NoticeEvent, NoticeVolume};
 
 /// Steps of a template, far above those of any useful one.
 const FUEL: u64 = 200_000;
 const MAX_TEMPLATE_BYTES: usize = 64 << 10;
 const MAX_BODY_BYTES: usize = 4 << 20;
 const MAX_DEPTH: usize = 50;
+
+/// Whether bodies of this type are JSON: `application/json`, or a type with the suffix `+json` (RFC 6839), in any case.
+pub(super) fn is_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || kind.ends_with("+json")
+}
 
 /// The body. If it `is_json`, each printed value is written as JSON, and the whole must be JSON.
 pub(super) fn rendered(template: &str, notice: &Notice, is_json: bool) -> Result<String, NotifyError> {
@@ -40,17 +46,38 @@ pub(super) fn rendered(template: &str, notice: &Notice, is_json: bool) -> Result
 
 /// Tries a template with the facts of each event.
 pub(super) fn check(template: &str, is_json: bool) -> Result<(), NotifyError> {
-    let at = DateTime::UNIX_EPOCH.fixed_offset();
-    let notice = Notice::start("host \"1\"", Some("id"), at, "/backups");
     for event in [NoticeEvent::Start, NoticeEvent::Failure, NoticeEvent::Test] {
-        rendered(template, &Notice { event, ..notice.clone() }, is_json)?;
+        rendered(template, &example(event), is_json)?;
     }
     Ok(())
 }
 
+/// Tries a template with the facts of nights of two volumes: a loop over none hides its mistakes.
+pub(super) fn check_with_volumes(template: &str, is_json: bool) -> Result<(), NotifyError> {
+    let volume = |name: &str, outcome, why: Option<&str>| NoticeVolume {
+        name: name.to_owned(),
+        group: Some("vg0".to_owned()),
+        outcome,
+        why: why.map(str::to_owned),
+        archive_bytes: why.is_none().then_some(1),
+        duration_seconds: 1,
+    };
+    for event in [NoticeEvent::Ok, NoticeEvent::Warning, NoticeEvent::Failure] {
+        let volumes = vec![volume("volume-1", event, None), volume("volume-2", event, Some("why \"1\""))];
+        let problems = vec!["volume-1: a problem".to_owned(), "volume-2: another".to_owned()];
+        rendered(template, &Notice { volumes, problems, ..example(event) }, is_json)?;
+    }
+    Ok(())
+}
+
+fn example(event: NoticeEvent) -> Notice {
+    let start = Notice::start("host \"1\"", Some("id"), DateTime::UNIX_EPOCH.fixed_offset(), "/backups");
+    Notice { event, ..start }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, check_with_volumes, is_json};
 
     fn why(template: &str, is_json: bool) -> String {
         check(template, is_json).unwrap_err().to_string()
@@ -63,6 +90,26 @@ mod tests {
         assert!(why(r#"{"text": "{{ subject }}"}"#, true).contains("without quotes"));
         assert!(why("{{ sbject }}", false).contains("undefined"));
         assert!(why("{% if %}", false).contains("syntax error"));
+    }
+
+    #[test]
+    fn mistakes_that_only_a_night_with_volumes_reaches_are_found() {
+        let looped = |within: &str| format!("[{{% for volume in volumes %}}{within}{{% endfor %}}]");
+        let why = |template: &str, is_json| check_with_volumes(template, is_json).unwrap_err().to_string();
+        assert!(why(&looped("{{ volume.nme }}"), false).contains("undefined"));
+        assert!(why(&looped("{{ volume.name }},"), true).contains("no JSON"), "a comma after the last one");
+        assert!(why("{% if event == 'warning' %}{{ problem }}{% endif %}", false).contains("undefined"));
+        check_with_volumes(&looped("{{ volume.why }}{% if not loop.last %},{% endif %}"), true).unwrap();
+    }
+
+    #[test]
+    fn a_type_with_the_suffix_json_is_json() {
+        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"] {
+            assert!(is_json(yes), "{yes}");
+        }
+        for no in ["text/plain", "application/jsonlines", "application/x-www-form-urlencoded", ""] {
+            assert!(!is_json(no), "{no}");
+        }
     }
 
     #[test]

@@ -203,6 +203,31 @@ fn each_service_gets_its_own_form() {
     assert_eq!(server.asked().len(), 5);
 }
 
+/// `?create=1` lets healthchecks.io make the check of a slug. A failure that was sent to `SLUG?create=1/fail` would count as a
+/// success there.
+#[test]
+fn a_query_of_the_address_stays_behind_the_path() {
+    let server = Server::start(&[FINE]);
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    host.set_broken("volume-1", true);
+    let port = server.port;
+    configure(
+        &host,
+        &format!(
+            "[[notify]]\nkind = 'healthchecks'\nurl = 'http://127.0.0.1:{port}/ping/key/slug/?create=1'\n\
+             [[notify]]\nkind = 'ntfy'\nurl = 'http://127.0.0.1:{port}/backups?auth=a/b'\n"
+        ),
+    );
+    assert_eq!(host.verb(&["run"]).status, 1);
+    let lines = server.lines();
+    for right in ["POST /ping/key/slug/start?create=1", "POST /ping/key/slug/fail?create=1", "POST /?auth=a/b"] {
+        assert!(lines.iter().any(|line| line == right), "no {right} in {lines:?}");
+    }
+    let ntfy = server.asked().into_iter().find(|one| one.line.starts_with("POST /?")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&ntfy.body).unwrap()["topic"], "backups");
+}
+
 #[test]
 fn what_a_server_that_is_down_did_not_get_is_sent_by_the_next_run() {
     let host = Host::new("");
@@ -415,6 +440,10 @@ fn a_template_makes_the_body_and_a_wrong_one_is_found_by_config_check() {
         let did = host.verb(&["config", "check"]);
         assert!(did.status == 2 && did.stderr.contains(told), "{did:?}");
     }
+    // One of a loop over volumes shows with several alone.
+    configure(&host, &table(r#"[{% for one in volumes %}{{ one.name }}{% endfor %}]"#));
+    let did = host.verb(&["doctor"]);
+    assert!(did.stdout.contains("the template of the body failed: the body is no JSON"), "{did:?}");
     configure(&host, "[[notify]]\nkind = 'slack'\nurl = 'https://user:s3cret@example.com'\n");
     let did = host.verb(&["config", "check"]);
     assert!(did.status == 2 && did.stderr.contains("holds a user") && !did.stderr.contains("s3cret"), "{did:?}");

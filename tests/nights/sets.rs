@@ -210,6 +210,21 @@ fn a_set_that_met_a_lock_is_taken_again_as_a_whole() {
 }
 
 #[test]
+fn a_set_that_met_a_lock_has_its_backup_before_the_time_for_the_run_is_over() {
+    let host = host_with_a_lock(|host| format!("[ -e {} ]", host.at("hooks").display()), 0);
+    let config = fs::read_to_string(host.at("volbak.toml")).unwrap();
+    // The volume behind the set takes all the time that it gets.
+    let slow = "[volume.volume-3]\nbefore_snapshot = ['/bin/sleep', '600']\n";
+    let limit = "max_run_hours = 0.004\nretry_pause_seconds";
+    fs::write(host.at("volbak.toml"), config.replace("retry_pause_seconds", limit) + slow).unwrap();
+    let did = host.verb(&["run", "--json"]);
+    assert_eq!(did.status, 1, "{did:?}");
+    let volumes = volumes(&did);
+    assert!(volumes[..2].iter().all(|volume| volume["outcome"] == "backed_up"), "{volumes:?}");
+    assert!(!volumes[2]["outcome"]["failed"].is_null(), "{volumes:?}");
+}
+
+#[test]
 fn a_set_that_meets_a_lock_twice_is_partial() {
     let host = host_with_a_lock(|_| "false".to_owned(), 0);
     let did = host.verb(&["run", "--json"]);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::limits::Stop;
 use super::select::SelectedVolume;
@@ -60,6 +61,14 @@ pub(super) fn units(
     units
 }
 
+/// A volume or a set that failed, and is tried again.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    pub(super) unit: Unit,
+    /// Not before this moment.
+    pub(super) due: Instant,
+}
+
 /// The state that all jobs share.
 pub(super) struct Turns<'r> {
     shared: Mutex<Shared<'r>>,
@@ -73,6 +82,7 @@ pub(super) struct Shared<'r> {
     /// The place of each of the report's volumes in the selection.
     places: Vec<usize>,
     waiting: Vec<Unit>,
+    postponed: Vec<Postponed>,
     /// The number of jobs that read each volume group and each disk.
     reading: BTreeMap<ReadFrom, usize>,
     /// The first reason for which no unit is begun any more.
@@ -101,22 +111,41 @@ impl Shared<'_> {
         }
     }
 
-    /// The first waiting unit none of whose groups and disks has all the readers that it may have.
-    fn next(&mut self, per_group: usize) -> Option<Unit> {
+    pub(super) fn postpone(&mut self, unit: Unit, due: Instant) {
+        self.postponed.push(Postponed { unit, due });
+    }
+
+    pub(super) fn take_postponed(&mut self) -> Vec<Postponed> {
+        std::mem::take(&mut self.postponed)
+    }
+
+    /// The first unit none of whose groups and disks has all the readers that it may have, and whether it is tried again: a
+    /// set that is due, or else one that waits. A set comes before the others, since it lost its turn, and the time may be
+    /// over before all of them are done.
+    fn next(&mut self, per_group: usize, now: Instant) -> Option<(Unit, bool)> {
         let is_free =
             |unit: &Unit| unit.read.iter().all(|from| self.reading.get(from).copied().unwrap_or(0) < per_group);
-        let at = self.waiting.iter().position(is_free)?;
-        let unit = self.waiting.remove(at);
+        let is_due = |one: &Postponed| one.unit.set.is_some() && one.due <= now && is_free(&one.unit);
+        let (unit, is_again) = match self.postponed.iter().position(is_due) {
+            Some(at) => (self.postponed.remove(at).unit, true),
+            None => (self.waiting.remove(self.waiting.iter().position(is_free)?), false),
+        };
         for from in &unit.read {
             *self.reading.entry(from.clone()).or_default() += 1;
         }
-        Some(unit)
+        Some((unit, is_again))
+    }
+
+    /// Whether others want a share of the time that is left.
+    fn others_wait(&self) -> bool {
+        !self.waiting.is_empty() || !self.postponed.is_empty()
     }
 }
 
 impl<'r> Turns<'r> {
     pub(super) fn new(report: &'r mut RunReport, units: Vec<Unit>, per_group: usize) -> Self {
-        let shared = Shared { report, places: Vec::new(), waiting: units, reading: BTreeMap::new(), stop: None };
+        let (places, postponed, reading) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let shared = Shared { report, places, waiting: units, postponed, reading, stop: None };
         Self { shared: Mutex::new(shared), ended: Condvar::new(), per_group }
     }
 
@@ -135,8 +164,8 @@ impl<'r> Turns<'r> {
                 shared.stop = Some(why);
                 return None;
             }
-            if let Some(unit) = shared.next(self.per_group) {
-                return Some(Begun { turns: self, others_wait: !shared.waiting.is_empty(), unit });
+            if let Some((unit, is_again)) = shared.next(self.per_group, Instant::now()) {
+                return Some(Begun { turns: self, others_wait: shared.others_wait(), is_again, unit });
             }
             shared = self.ended.wait(shared).unwrap_or_else(PoisonError::into_inner);
         }
@@ -165,6 +194,8 @@ pub(super) struct Begun<'t, 'r> {
     turns: &'t Turns<'r>,
     pub(super) unit: Unit,
     pub(super) others_wait: bool,
+    /// This is its second attempt.
+    pub(super) is_again: bool,
 }
 
 impl Drop for Begun<'_, '_> {
@@ -197,6 +228,8 @@ pub(super) fn at_once(units: &[Unit], jobs: usize, per_group: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::{ReadFrom, Turns, Unit, at_once};
     use crate::report::{RunReport, VolumeReport};
 
@@ -248,6 +281,28 @@ mod tests {
         drop(first);
         assert_eq!(next().unit.members, [1]);
         assert!(turns.next(|_| None).is_none());
+    }
+
+    #[test]
+    fn a_set_that_is_due_again_comes_before_those_that_wait_and_a_volume_does_not() {
+        let mut report = report();
+        let turns = Turns::new(&mut report, vec![unit(0, &["a"]), unit(1, &["a"]), unit(2, &["a"])], 1);
+        let next = || turns.next(|_| None).unwrap();
+        let first = next();
+        let (set, now) = (Unit { set: Some(0), ..first.unit.clone() }, Instant::now());
+        drop(first);
+        turns.shared().postpone(set.clone(), now + Duration::from_secs(3600));
+        turns.shared().postpone(unit(3, &["a"]), now);
+        let second = next();
+        assert_eq!((second.unit.members[0], second.is_again), (1, false), "the set is not due yet");
+        turns.shared().postpone(set, now);
+        drop(second);
+        let again = next();
+        assert_eq!((again.unit.members[0], again.is_again), (0, true));
+        drop(again);
+        let last = next();
+        assert!(last.unit.members[0] == 2 && last.others_wait, "those that are tried again want some of the time, too");
+        assert_eq!(turns.shared().take_postponed().len(), 2);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! All selected volumes of a night, one after another or several at once, and a second attempt for those that may have failed
 //! for a passing reason.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::dump::Dumps;
-use super::jobs::{Turns, Unit, at_once, units};
+use super::jobs::{Postponed, Turns, Unit, at_once, units};
 use super::limits::Stop;
 use super::night::Night;
 use super::select::SelectedVolume;
@@ -31,14 +31,6 @@ pub(super) struct Round<'n> {
     pub(super) sets: &'n Sets,
     pub(super) dumps: Mutex<Dumps<'n>>,
     pub(super) may_prune: bool,
-    /// Those that are tried again.
-    pub(super) postponed: Mutex<Vec<Postponed>>,
-}
-
-/// A volume or a set that failed, and is tried again at the end of the run.
-pub(super) struct Postponed {
-    pub(super) unit: Unit,
-    pub(super) failed_at: Instant,
 }
 
 impl Round<'_> {
@@ -75,7 +67,7 @@ impl Round<'_> {
 
     fn job(&self, turns: &Turns<'_>) {
         while let Some(begun) = turns.next(|report| self.night.reason_to_stop(report)) {
-            self.unit(&begun.unit, begun.others_wait, true, turns);
+            self.unit(&begun.unit, begun.others_wait, !begun.is_again, turns);
         }
     }
 
@@ -89,13 +81,13 @@ impl Round<'_> {
             let Some(candidate) = self.chosen.get(*at) else { continue };
             let turn = Turn { others_wait, may_prune: self.may_prune, taken: None, may_be_postponed };
             if self.attempt(*at, candidate, &turn, turns) {
-                self.postponed().push(Postponed { unit: unit.clone(), failed_at: Instant::now() });
+                self.try_later(unit, turns);
             }
         }
     }
 
-    pub(super) fn postponed(&self) -> std::sync::MutexGuard<'_, Vec<Postponed>> {
-        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn try_later(&self, unit: &Unit, turns: &Turns<'_>) {
+        turns.shared().postpone(unit.clone(), Instant::now() + self.night.config.retry_pause);
     }
 
     /// Backs up one volume, and replaces the report of an earlier attempt. Returns whether it is to be tried again.
@@ -124,13 +116,13 @@ impl Round<'_> {
         Night { world: &world, ..self.night }.one_volume(candidate, self.shelves, &self.dumps, turn)
     }
 
-    /// The second and last attempt, one volume or set after another, some time after the first.
+    /// The second and last attempt, one volume or set after another, some time after the first. Sets that were due while
+    /// others waited had theirs.
     fn try_again(&mut self, turns: &Turns<'_>) {
         self.night.at_once = 1;
-        let postponed = std::mem::take(&mut *self.postponed());
-        let mut waiting = postponed.into_iter();
-        while let Some(Postponed { unit, failed_at }) = waiting.next() {
-            self.wait_until(failed_at + self.night.config.retry_pause);
+        let mut waiting = turns.shared().take_postponed().into_iter();
+        while let Some(Postponed { unit, due }) = waiting.next() {
+            self.wait_until(due);
             // A set was begun with its first snapshot, and none of it is backed up: the time of day does not end it.
             let is_set = unit.set.and_then(|at| self.sets.get(at)).is_some();
             let stop = if is_set {

@@ -1,7 +1,7 @@
 //! The turn of a set: its snapshots, its members one after another, and what is tried again.
 //!
 //! A second attempt never mixes two moments. If a snapshot could not be taken, all of them are released before any is read, and
-//! the whole set is taken again at the end of the run. If a member could not be read, it is read again from its snapshot, which
+//! the whole set is taken again as soon as the pause is over and a job is free. If a member could not be read, it is read again from its snapshot, which
 //! is kept for that until the other members are backed up.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::jobs::{Turns, Unit};
 use super::limits::Stop;
-use super::round::{Postponed, Round};
+use super::round::Round;
 use super::select::SelectedVolume;
 use super::sets::{OpenSet, Together};
 use super::volume::Turn;
@@ -72,7 +72,7 @@ impl Round<'_> {
         self.night.end_set(together, turns.shared().report, self.existing, self.may_prune);
     }
 
-    /// Releases the snapshots, and takes all of them again at the end of the run.
+    /// Releases the snapshots, to take all of them again later.
     fn postpone(&self, unit: &Unit, open: &OpenSet, candidates: &[(usize, &SelectedVolume)], turns: &Turns<'_>) {
         for (at, candidate) in candidates {
             let why = open.why_again(&candidate.facts.lv);
@@ -81,7 +81,7 @@ impl Round<'_> {
             let report = VolumeReport { outcome: Outcome::Failed(why), ..self.blank(candidate) };
             turns.shared().add(*at, report);
         }
-        self.postponed().push(Postponed { unit: unit.clone(), failed_at: Instant::now() });
+        self.try_later(unit, turns);
     }
 
     /// The second attempt of members whose snapshots are still there.

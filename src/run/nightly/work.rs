@@ -90,7 +90,6 @@ impl Night<'_> {
             sets: &sets,
             dumps: Mutex::new(dumps),
             may_prune,
-            postponed: Mutex::default(),
         }
         .work(report);
         if self.is_whole() && report.aborted.is_none() {

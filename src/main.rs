@@ -41,9 +41,6 @@ fn main() -> ExitCode {
             return exit(log::explained(&usage).map_err(|error| OutputError::from(error).into()));
         }
     };
-    if let Command::CompleteWords { words } = &cli.command {
-        return complete::print_candidates(words).status().into();
-    }
     terminal::begin(cli.color);
     log::begin(progress::begin::<Cli>(cli.progress, cli.log));
     let verbosity = match (cli.quiet, cli.verbose) {

@@ -1,15 +1,19 @@
 //! `volbak find` and `volbak log`.
 
+use std::io::{self, Write};
+
 use chrono::{DateTime, Local, NaiveDate, NaiveTime, Utc};
 use clap::Args;
-use volbak::error::ExitClass;
-use volbak::run::history::{Appearance, PathHistory, PathPattern, Step, Version, VolumeHistory, history};
+use volbak::error::{ExitClass, with_causes};
+use volbak::run::history::{
+    Appearance, HistoryError, NotSearched, PathHistory, PathPattern, Step, Version, VolumeHistory, history,
+};
 use volbak::store::Destination;
 use volbak::units::ByteLen;
 
 use super::log;
 use super::night_args::day;
-use super::output::{counted, print, print_json, table};
+use super::output::{Output, counted, table};
 use super::place::{UsageError, Where};
 use super::proof::{cancel, say_when_interrupted, shown};
 
@@ -24,6 +28,9 @@ Examples:
   volbak log vol-1:etc/hosts
   volbak log etc/hosts --volume vol-1 --volume vol-2
   volbak cat vol-1@20_11_2026:etc/hosts      one of the versions";
+
+/// The begin of the JSON, with the number of its format (docs/json.md).
+const JSON_HEAD: &str = "{\n  \"format\": 1,\n  \"volumes\": [";
 
 /// The backups to search.
 #[derive(Debug, Args)]
@@ -104,10 +111,18 @@ fn search(
         volumes = destination.volume_names()?;
     }
     let since = args.since.map(start_of);
-    let mut found = Vec::new();
+    let mut out = Found::new(args.json, show);
     let mut class = ExitClass::Well;
     for volume in volumes {
-        let of_volume = history(destination, &volume, pattern, since, &cancel)?;
+        let of_volume = match history(destination, &volume, pattern, since, &cancel) {
+            Ok(of_volume) => of_volume,
+            // The other volumes are searched all the same.
+            Err(HistoryError::Store(error)) => {
+                let not_searched = vec![NotSearched { backup: volume.clone(), why: with_causes(&error) }];
+                VolumeHistory { volume: volume.clone(), not_searched, ..VolumeHistory::default() }
+            }
+            Err(error) => return Err(error.into()),
+        };
         for not_searched in &of_volume.not_searched {
             class = ExitClass::WithProblems;
             log::warning(&format!("{} is not searched: {}", not_searched.backup, not_searched.why));
@@ -116,20 +131,61 @@ fn search(
             let images = counted(of_volume.images as u64, "image backup", "image backups");
             log::warning(&format!("{volume}: {images} not searched: `volbak browse` lists the files of one"));
         }
-        found.push(of_volume);
+        match out.add(&of_volume) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(class),
+            added => added?,
+        }
     }
-    if args.json {
-        print_json(&serde_json::json!({ "volumes": found }))?;
-    } else {
-        let with_paths = found.iter().filter(|of_volume| !of_volume.paths.is_empty());
-        print(&with_paths.map(show).collect::<Vec<_>>().join("\n"))?;
+    let (searched, has_paths) = (out.searched, out.has_paths);
+    match out.end() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
-    if found.iter().all(|of_volume| of_volume.paths.is_empty()) {
-        let searched = found.iter().map(|of_volume| of_volume.searched as u64).sum();
+    if !has_paths {
         let searched = counted(searched, "backup", "backups");
         anyhow::bail!("nothing matches {} in {searched}", volbak::shown::text(wanted));
     }
     Ok(class)
+}
+
+/// What was found, printed volume by volume: that of a large destination would not fit into memory.
+struct Found {
+    out: Output,
+    is_json: bool,
+    show: fn(&VolumeHistory) -> String,
+    volumes: u64,
+    searched: u64,
+    has_paths: bool,
+}
+
+impl Found {
+    fn new(is_json: bool, show: fn(&VolumeHistory) -> String) -> Self {
+        Self { out: Output::new(), is_json, show, volumes: 0, searched: 0, has_paths: false }
+    }
+
+    fn add(&mut self, of_volume: &VolumeHistory) -> io::Result<()> {
+        let mut out = io::BufWriter::new(&mut self.out);
+        if self.is_json {
+            let before = if self.volumes == 0 { JSON_HEAD } else { "," };
+            write!(out, "{before}\n    ")?;
+            serde_json::to_writer(&mut out, of_volume)?;
+        } else if !of_volume.paths.is_empty() {
+            let before = if self.has_paths { "\n" } else { "" };
+            write!(out, "{before}{}", volbak::shown::lines(&(self.show)(of_volume)))?;
+        }
+        self.volumes += 1;
+        self.searched += of_volume.searched as u64;
+        self.has_paths |= !of_volume.paths.is_empty();
+        out.flush()
+    }
+
+    fn end(mut self) -> io::Result<()> {
+        if self.is_json {
+            let before = if self.volumes == 0 { JSON_HEAD } else { "" };
+            write!(self.out, "{before}\n  ]\n}}\n")?;
+        }
+        self.out.flush()
+    }
 }
 
 /// The first moment of a day of the local calendar. Where a clock change skips midnight, it is the first hour that exists.

@@ -33,6 +33,17 @@ pub(crate) struct MountArgs {
     allow_other: bool,
 }
 
+/// As for `list`: a directory, given with a `/`, or no volume has that name. The working directory may be the destination, in
+/// which each volume is a directory.
+fn is_destination(args: &MountArgs, what: &str) -> bool {
+    let is_volume = || {
+        let destination = args.place.place().ok().and_then(|place| place.open().ok());
+        destination.is_some_and(|destination| matches!(destination.existing_volume_directory(what), Ok(Some(_))))
+    };
+    let is_directory = args.place.destination.is_none() && Path::new(what).is_dir();
+    is_directory && (what.contains('/') || what == "." || !is_volume())
+}
+
 pub(crate) fn mount_backups(args: &MountArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let cancel = cancel()?;
     let (what, directory) = match args.names.as_slice() {
@@ -42,7 +53,7 @@ pub(crate) fn mount_backups(args: &MountArgs, verbosity: Verbosity) -> anyhow::R
     };
     let mounted = match what {
         None => Mounted::Destination(args.place.place()?.open()?),
-        Some(what) if Path::new(what).is_dir() && args.place.destination.is_none() => {
+        Some(what) if is_destination(args, what) => {
             Mounted::Destination(Destination::open(Path::new(what))?)
         }
         Some(what) => Mounted::Backup(args.place.find(what)?),

@@ -64,6 +64,14 @@ pub enum MountError {
     /// An earlier mount whose process was killed is still there.
     #[error("{} has a mount whose process has ended: `umount {}` first", .0.display(), .0.display())]
     Stale(PathBuf),
+    /// The mount would serve itself: a listing of it would wait for itself.
+    #[error("{} is in the destination {}: mount it on a directory outside", directory.display(), destination.display())]
+    InDestination {
+        /// The directory.
+        directory: PathBuf,
+        /// The destination.
+        destination: PathBuf,
+    },
     /// The directory has entries, which the mount would hide.
     #[error("{} is not an empty directory", .0.display())]
     NotEmpty(PathBuf),
@@ -117,6 +125,9 @@ pub fn mount(
     ready: impl FnOnce(),
 ) -> Result<(), MountError> {
     check(directory)?;
+    if let Mounted::Destination(destination) = &what {
+        check_outside(directory, destination)?;
+    }
     let cache = Arc::new(MemberCache::new(CACHE_BYTES));
     let name = match &what {
         Mounted::Destination(destination) => destination.root().display().to_string(),
@@ -162,6 +173,14 @@ pub fn mount(
     thread::Builder::new().name("unmount".to_owned()).spawn(watch).map_err(refused)?;
     ready();
     session.run().map_err(refused)
+}
+
+fn check_outside(directory: &Path, destination: &Destination) -> Result<(), MountError> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if !destination.is_local() || !real(directory).starts_with(real(destination.root())) {
+        return Ok(());
+    }
+    Err(MountError::InDestination { directory: directory.to_owned(), destination: destination.root().to_owned() })
 }
 
 /// Checks that the directory can be mounted on.

@@ -218,6 +218,39 @@ fn a_new_backup_with_the_name_of_one_that_was_removed_is_served_as_what_it_is() 
     served.unmount();
 }
 
+/// In the destination's own directory each volume is a directory, too.
+#[test]
+fn the_name_of_a_volume_is_its_backup_also_where_it_is_a_directory() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (image, dest, point) = (scratch.path().join("vol.img"), scratch.path().join("dest"), scratch.path().join("on"));
+    fs::create_dir(&dest).unwrap();
+    fs::create_dir(&point).unwrap();
+    let tree = scratch.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), "").unwrap();
+    sh(&format!("mke2fs -q -t ext4 -d {} {} 8M", quoted(&tree), quoted(&image)));
+    snapshot(&image, &dest, &[]);
+    let other = scratch.path().join("a@b.img");
+    fs::copy(&image, &other).unwrap();
+    snapshot(&other, &dest, &[]);
+    for (what, has_backup) in [("vol", true), (".", false), ("../dest", false)] {
+        let mut command = volbak(&["mount", what, point.to_str().unwrap()]);
+        command.current_dir(&dest).env("VOLBAK_BACKUP_DESTINATION", &dest).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let is_mounted = || sh_output(&format!("mountpoint -q {}", quoted(&point))).status.success();
+        wait_until("it is mounted", is_mounted);
+        let mounted = Mounted { point: point.clone() };
+        assert_eq!(point.join("file").exists(), has_backup, "{what}");
+        assert_eq!(point.join("vol").exists(), !has_backup, "{what}");
+        if !has_backup {
+            let dates = sh(&format!("ls {}", quoted(&point.join("a@b"))));
+            assert!(!dates.is_empty() && !dates.contains('@'), "{dates}");
+        }
+        mounted.unmount();
+        assert!(process.wait().unwrap().success());
+    }
+}
+
 #[test]
 fn a_mount_ends_with_a_signal_and_says_what_is_in_its_way() {
     let scratch = tempfile::tempdir().unwrap();
@@ -253,4 +286,9 @@ fn a_mount_ends_with_a_signal_and_says_what_is_in_its_way() {
         run_expecting(1, &["mount", from[0], from[1], missing.to_str().unwrap()]).contains("missing cannot be used")
     );
     assert!(run_expecting(1, &["mount", "other", from[0], from[1], point]).contains("other"));
+    // A listing of the destination would wait for the mount that makes it.
+    let within = dest.join("mnt");
+    fs::create_dir(&within).unwrap();
+    let said = run_expecting(1, &["mount", from[0], from[1], within.to_str().unwrap()]);
+    assert!(said.contains("is in the destination"), "{said}");
 }

@@ -142,7 +142,9 @@ impl Shelf {
             of_volume.backups.clear();
             for entry in entries {
                 let typed = typed(&of_volume.name, &entry);
-                let name = typed.split_once('@').map_or(entry.stem.as_str(), |(_, date)| date).to_owned();
+                // The volume's name may contain an `@`, too.
+                let date = typed.strip_prefix(&of_volume.name).and_then(|rest| rest.strip_prefix('@'));
+                let name = date.unwrap_or(&entry.stem).to_owned();
                 let files = entry.files();
                 let BackupState::Complete { manifest } = entry.state else { continue };
                 let began = SystemTime::from(manifest.started_at);

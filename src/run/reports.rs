@@ -18,8 +18,8 @@ use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity};
 use crate::mail;
 use crate::notify::{Notice, NoticeEvent};
-use crate::outside::host;
 use crate::outside::replaced::replace;
+use crate::outside::{Clock, SystemClock, host};
 use crate::report::fleet::HostState;
 use crate::report::{ReportError, RunFacts, RunReport, RunVerdict, Standing};
 use crate::shown::hex;
@@ -261,16 +261,25 @@ pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunRep
     let reports = destination.existing_own_directory(REPORTS)?.ok_or_else(none)?;
     let names = reports.list()?.files;
     let wanted = |name: &&String| moment_of(name).is_some_and(|time| date.is_none_or(|date| time.date() == date));
-    let name = names.iter().rfind(wanted).ok_or_else(none)?;
+    let name = names.iter().rfind(|name| wanted(name) && !is_of_wrong_clock(name));
+    let name = name.or_else(|| names.iter().rfind(wanted)).ok_or_else(none)?;
     let bytes = reports.read_file(name, MAX_BYTES)?.ok_or_else(none)?;
     RunReport::from_json(&bytes).map_err(|source| KeptError::Damaged { name: name.clone(), source })
+}
+
+/// Whether a report is dated in the future, and so was written while the clock was wrong. It would be the newest until then.
+/// Names have the local time of their host, which is less than a day apart.
+fn is_of_wrong_clock(name: &str) -> bool {
+    let latest = SystemClock.now().naive_utc() + Duration::days(1);
+    moment_of(name).is_some_and(|time| time > latest)
 }
 
 /// The used space of the destination after each of the last `nights` runs, as their reports say. Damaged ones are left out.
 pub(super) fn usage_of_nights(destination: &Destination, nights: usize) -> Vec<(DateTime<Utc>, u64)> {
     let Ok(Some(reports)) = destination.existing_own_directory(REPORTS) else { return Vec::new() };
     let Ok(listed) = reports.list() else { return Vec::new() };
-    let names = listed.files.iter().filter(|name| moment_of(name).is_some()).rev().take(nights);
+    let is_report = |name: &&String| moment_of(name).is_some() && !is_of_wrong_clock(name);
+    let names = listed.files.iter().filter(is_report).rev().take(nights);
     let usage = |name: &String| {
         let report = RunReport::from_json(&reports.read_file(name, MAX_BYTES).ok()??).ok()?;
         Some((report.started.to_utc(), report.usage?.used_bytes))

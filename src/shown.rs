@@ -4,6 +4,8 @@
 //!
 //! This is for people. Data for programs has its own escaping: paths in the index, JSON.
 
+use unicode_width::UnicodeWidthChar;
+
 /// Escapes a name or path: a byte that is not UTF-8 becomes `\xHH`, a backslash is doubled, other characters as in
 /// [`text`].
 pub fn bytes(bytes: &[u8]) -> String {
@@ -47,6 +49,35 @@ fn is_unseen(character: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// The columns that text takes at a terminal: two for a character of an East Asian script, none for a combining one.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+fn columns_of(character: char) -> usize {
+    UnicodeWidthChar::width(character).unwrap_or(0)
+}
+
+/// Text with spaces up to this many columns.
+pub fn padded(text: &str, to: usize) -> String {
+    format!("{text}{}", " ".repeat(to.saturating_sub(columns(text))))
+}
+
+/// The longest begin of a text that takes at most this many columns.
+pub fn begin(text: &str, most: usize) -> &str {
+    let mut taken = 0;
+    let over = text.char_indices().find(|(_, character)| {
+        taken += columns_of(*character);
+        taken > most
+    });
+    &text[..over.map_or(text.len(), |(at, _)| at)]
+}
+
+/// Text in at most this many columns, with a mark where it is cut.
+pub fn cut(text: &str, most: usize) -> String {
+    if columns(text) <= most { text.to_owned() } else { format!("{}…", begin(text, most.saturating_sub(1))) }
+}
+
 /// "1 problem", "2 problems".
 pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
@@ -81,6 +112,15 @@ mod tests {
             assert!(!once.contains('\n') && super::text(&once) == once);
         }
         assert_eq!(super::lines("a\u{7}\nb\n"), "a\\u{7}\nb\n");
+    }
+
+    #[test]
+    fn wide_and_combining_characters_take_the_columns_of_a_terminal() {
+        use super::{begin, columns, cut, padded};
+        assert_eq!(["web", "データ", "e\u{301}", ""].map(columns), [3, 6, 1, 0]);
+        assert_eq!(padded("データ", 8), "データ  ");
+        assert_eq!((cut("データ", 6), cut("データ", 5), cut("データ", 4)), ("データ".into(), "デー…".into(), "デ…".into()));
+        assert_eq!((begin("e\u{301}x", 1), begin("データ", 0)), ("e\u{301}", ""));
     }
 
     #[test]

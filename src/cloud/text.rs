@@ -62,14 +62,14 @@ impl CloudMap {
         let mut widths = [0; 7];
         for line in &lines {
             for (width, cell) in widths.iter_mut().zip(line) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(shown::columns(cell));
             }
         }
         let mut text = String::new();
         let when = self.taken_at.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S");
         let _ = writeln!(text, "Map of the cloud {}, taken on {when}", shown::text(&self.cloud));
         for line in &lines {
-            let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| shown::padded(cell, width)).collect();
             let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         }
         let attached = self.volumes.iter().filter(|volume| !volume.attachments.is_empty()).count();

@@ -73,7 +73,7 @@ fn table(text: &mut String, regions: &[Region]) {
     let mut widths = heads.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(shown::columns(cell));
         }
     }
     // Narrow the columns in order of least importance: the UUID's end, the type, then the label.
@@ -85,8 +85,8 @@ fn table(text: &mut String, regions: &[Region]) {
     for cells in std::iter::once(heads.map(str::to_owned)).chain(rows) {
         let mut content = String::new();
         for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let cell = shortened(cell, width);
-            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let cell = shown::cut(cell, width);
+            let padding = " ".repeat(width.saturating_sub(shown::columns(&cell)));
             // Numbers are right-aligned.
             let number = index == 1 || index == 2;
             // Writing to a String cannot fail.
@@ -121,22 +121,15 @@ fn row(region: &Region) -> [String; 8] {
         Handling::Container => "container",
     };
     [
-        shortened(&name, NAME_WIDTH),
+        shown::cut(&name, NAME_WIDTH),
         region.start_bytes.to_string(),
         ByteLen(region.size_bytes).to_string(),
-        shortened(&type_text, 24),
+        shown::cut(&type_text, 24),
         holds,
-        shortened(&shown::text(label), LABEL_WIDTH),
+        shown::cut(&shown::text(label), LABEL_WIDTH),
         shown::text(region.holds.uuid.as_deref().unwrap_or("-")),
         handling.to_owned(),
     ]
-}
-
-fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// The disk from left to right, to scale: the names of top-level regions where their bytes are, dots elsewhere.

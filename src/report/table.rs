@@ -8,7 +8,7 @@ const GAP: usize = 2;
 /// Where text is shown. The default is a pipe or a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
-    /// Characters a line; `None` if lines may have any length.
+    /// Columns; `None` if lines may have any length.
     pub width: Option<usize>,
     /// Whether it shows colours.
     pub has_colours: bool,
@@ -85,10 +85,10 @@ impl Table {
                     before += width + GAP;
                     continue;
                 };
-                let cell = cut(cell, *width);
+                let cell = shown::cut(cell, *width);
                 line.push_str(&" ".repeat(before));
                 line.push_str(&screen.tinted(&cell, *tint));
-                before = width.saturating_sub(chars(&cell)) + GAP;
+                before = width.saturating_sub(shown::columns(&cell)) + GAP;
             }
             text.push_str(&line);
             text.push('\n');
@@ -104,8 +104,8 @@ impl Table {
     /// The columns that are shown, and their widths.
     fn fit(&self, room: Option<usize>) -> (Vec<usize>, Vec<usize>) {
         let natural = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|(cell, _)| chars(cell));
-            cells.max().unwrap_or(0).max(chars(self.columns[column].name))
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|(cell, _)| shown::columns(cell));
+            cells.max().unwrap_or(0).max(self.columns[column].name.len())
         };
         let natural: Vec<usize> = (0..self.columns.len()).map(natural).collect();
         let least = |column: usize| natural[column].min(self.columns[column].least.unwrap_or(usize::MAX).max(1));
@@ -135,25 +135,13 @@ impl Table {
 /// Rows with aligned columns as they are, a line each behind `indent`; rows may be of several lengths.
 pub fn aligned(rows: &[Vec<String>], indent: &str) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| chars(cell)).max().unwrap_or(0);
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| shown::columns(cell)).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| shown::padded(cell, *width)).collect();
         format!("{indent}{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
-}
-
-fn chars(text: &str) -> usize {
-    text.chars().count()
-}
-
-/// The text in this many characters, with a mark where it is cut.
-fn cut(text: &str, width: usize) -> String {
-    if chars(text) <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(std::iter::once('…')).collect()
 }
 
 #[cfg(test)]
@@ -195,6 +183,21 @@ vol\\u{1b}[31m    1 KiB    a note  DAMAGED: no archive
         let text = table().text(Screen { width: Some(30), has_colours: false });
         assert_eq!(text.lines().next(), Some("VOLUME      SIZE     STATE"), "{text}");
         assert!(text.ends_with("\n… 1 more column in a wide terminal\n"), "{text}");
+    }
+
+    #[test]
+    fn a_wide_name_fits_and_leaves_the_columns_behind_it_in_their_place() {
+        let mut table = Table::new(&[
+            Column { name: "NAME", dispensable: 0, least: Some(5) },
+            Column { name: "STATE", dispensable: 0, least: None },
+        ]);
+        for name in ["データベース", "cafe\u{301}", "web"] {
+            table.push([name, "whole"].map(|cell| (cell.to_owned(), Tint::Plain)));
+        }
+        let right = "NAME          STATE\nデータベース  whole\ncafe\u{301}          whole\nweb           whole\n";
+        assert_eq!(table.text(Screen::default()), right);
+        let right = "NAME         STATE\nデータベー…  whole\ncafe\u{301}         whole\nweb          whole\n";
+        assert_eq!(table.text(Screen { width: Some(18), has_colours: false }), right);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use volbak::shown;
 use volbak::units::ByteLen;
 
 /// Below this number of columns, the line is abbreviated.
@@ -83,7 +84,7 @@ pub(super) fn bar_line(
         let amount = if percent.is_none() { done.amounts() } else { None };
         (place, [percent, amount, left].into_iter().flatten().collect())
     };
-    let fixed = front.iter().chain(&back).map(|part| part.chars().count() + 1).sum::<usize>();
+    let fixed = front.iter().chain(&back).map(|part| shown::columns(part) + 1).sum::<usize>();
     let room = columns.saturating_sub(fixed);
     let named = match (source.is_empty(), step.is_empty()) {
         (true, _) => step.to_owned(),
@@ -93,22 +94,19 @@ pub(super) fn bar_line(
     let parts = front.into_iter().chain([shortened(&named, room)]).chain(back);
     let line = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
     // On a very narrow terminal the line is cut, so that it stays one line.
-    line.chars().take(columns).collect()
+    shown::begin(&line, columns).to_owned()
 }
 
 /// Shortens a text by leaving out its middle: names of volumes differ at their ends.
 fn shortened(text: &str, room: usize) -> String {
-    let count = text.chars().count();
-    if count <= room {
+    if shown::columns(text) <= room {
         return text.to_owned();
     }
     if room < 4 {
         return String::new();
     }
-    let (head, tail) = ((room - 1) / 2, room / 2);
-    let start: String = text.chars().take(head).collect();
-    let end: String = text.chars().skip(count - tail).collect();
-    format!("{start}\u{2026}{end}")
+    let tail = text.char_indices().map(|(at, _)| &text[at..]).find(|tail| shown::columns(tail) <= room / 2);
+    format!("{}\u{2026}{}", shown::begin(text, (room - 1) / 2), tail.unwrap_or_default())
 }
 
 /// `45s`, `12m`, `3h 05m`, `4d`.
@@ -143,6 +141,8 @@ mod tests {
         assert!(line(120).ends_with("[====            ] 25% 1 GiB of 4 GiB 13m left"), "{}", line(120));
         for columns in 0..200 {
             assert!(line(columns).chars().count() <= columns, "{columns}: {}", line(columns));
+            let wide = bar_line(place, "/images/データベース.img", "", done(1 << 30, 4 << 30), left, columns);
+            assert!(volbak::shown::columns(&wide) <= columns, "{columns}: {wide}");
         }
     }
 

@@ -119,7 +119,10 @@ mod tests {
         use super::{begin, columns, cut, padded};
         assert_eq!(["web", "データ", "e\u{301}", ""].map(columns), [3, 6, 1, 0]);
         assert_eq!(padded("データ", 8), "データ  ");
-        assert_eq!((cut("データ", 6), cut("データ", 5), cut("データ", 4)), ("データ".into(), "デー…".into(), "デ…".into()));
+        assert_eq!(
+            (cut("データ", 6), cut("データ", 5), cut("データ", 4)),
+            ("データ".into(), "デー…".into(), "デ…".into())
+        );
         assert_eq!((begin("e\u{301}x", 1), begin("データ", 0)), ("e\u{301}", ""));
     }
 

@@ -53,9 +53,7 @@ pub(crate) fn mount_backups(args: &MountArgs, verbosity: Verbosity) -> anyhow::R
     };
     let mounted = match what {
         None => Mounted::Destination(args.place.place()?.open()?),
-        Some(what) if is_destination(args, what) => {
-            Mounted::Destination(Destination::open(Path::new(what))?)
-        }
+        Some(what) if is_destination(args, what) => Mounted::Destination(Destination::open(Path::new(what))?),
         Some(what) => Mounted::Backup(args.place.find(what)?),
     };
     let shown = match &mounted {

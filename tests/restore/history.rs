@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use volbak::shown::hex;
 
-use crate::testkit::guest::backups::{beside, run, run_expecting, snapshot};
-use crate::testkit::guest::{quoted, sh};
+use crate::testkit::guest::backups::{beside, run, run_expecting, snapshot, volbak};
+use crate::testkit::guest::{Mounted, quoted, sh, sh_output};
 use crate::testkit::proof::Random;
+use crate::testkit::wait::{Killed, wait_until};
 
 const NIGHTS: usize = 20;
 
@@ -184,6 +186,25 @@ fn a_person_reads_when_a_file_came_and_went() {
     assert_eq!(volume["searched"], 2);
     assert_eq!(volume["not_searched"][0]["backup"], typed[1].as_str());
     assert_eq!(versions(&volume["paths"][0]).len(), 1);
+}
+
+/// Its directory is a mount whose process was killed: each look at it is an error.
+#[test]
+fn a_volume_that_cannot_be_listed_does_not_end_the_search() {
+    let mut nights = Nights::new();
+    nights.night(&files(&[("etc/hosts", "a")]));
+    let (other, broken) = (nights.directory.path().join("other"), nights.dest().join("broken"));
+    fs::create_dir(&other).unwrap();
+    fs::create_dir(&broken).unwrap();
+    let mount = ["mount", "--destination", other.to_str().unwrap(), broken.to_str().unwrap()];
+    let served = Killed(volbak(&mount).stderr(Stdio::null()).spawn().unwrap());
+    wait_until("it is mounted", || sh_output(&format!("mountpoint -q {}", quoted(&broken))).status.success());
+    let mounted = Mounted { point: broken };
+    drop(served);
+    let found = nights.json(3, &["find", "hosts"]);
+    assert_eq!(found["volumes"][0]["not_searched"][0]["backup"], "broken", "{found}");
+    assert_eq!(found["volumes"][1]["paths"][0]["path"], "etc/hosts", "{found}");
+    mounted.unmount();
 }
 
 /// Another path: as a line it stays valid.

@@ -191,7 +191,10 @@ fn candidates(shelf: &Shelf, now: DateTime<Utc>) -> Vec<Candidate> {
 
 fn restored_bytes(manifest: &Manifest) -> u64 {
     let sizes = &manifest.sizes;
-    manifest.image.as_ref().map_or_else(|| image_bytes(sizes.tar_bytes, sizes.entries), |image| image_bytes(image.used_bytes, 0))
+    manifest
+        .image
+        .as_ref()
+        .map_or_else(|| image_bytes(sizes.tar_bytes, sizes.entries), |image| image_bytes(image.used_bytes, 0))
 }
 
 /// First the one whose volume was restored for a test longest ago, or never, then one by chance, then the smallest of the

@@ -207,7 +207,7 @@ fn no_rehearsal_begins_after_the_time_for_the_run() {
         "max_run_hours = 0.001\n[volume.volume-1]\nbefore_snapshot = ['/bin/sleep', '600']\n[verify]\nenabled = true\n",
     );
     let did = host.verb(&["run", "--rehearse"]);
-    let why = "the run reached its limit of 0.001 h (max_run_hours)";
+    let why = "the run reached its limit of 3 s (max_run_hours)";
     assert!(did.stderr.contains(&format!("nothing was restored for a test: {why}")), "{did:?}");
     assert!(did.stderr.contains(&format!("nothing was verified: {why}")), "{did:?}");
 }

@@ -77,7 +77,9 @@ pub(crate) fn check(
         findings.not_restored(format_args!("its files do not fit into an image of {}", ByteLen(image.size)));
         return Ok(());
     }
-    told.into_iter().for_each(|finding| findings.add(finding));
+    for finding in told {
+        findings.add(finding);
+    }
     let mut attributes_whole = true;
     match restored {
         Ok(report) => {

@@ -79,7 +79,7 @@ pub fn cut(text: &str, most: usize) -> String {
 }
 
 /// "1 problem", "2 problems".
-pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+pub fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 

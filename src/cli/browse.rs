@@ -1,5 +1,9 @@
 //! `volbak browse`.
 
+mod preview;
+mod screen;
+mod walk;
+
 use std::io::{self, Write};
 
 use clap::Args;
@@ -27,12 +31,24 @@ pub(crate) struct BrowseArgs {
     /// Also list subdirectories
     #[arg(short, long)]
     recursive: bool,
+    /// Print the list, also at a terminal, where the backup is otherwise walked with the arrow keys
+    #[arg(short, long)]
+    list: bool,
     /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
+impl BrowseArgs {
+    fn is_walked(&self) -> bool {
+        !(self.json || self.recursive || self.list) && screen::is_possible()
+    }
+}
+
 pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
+    if args.is_walked() && args.place.find_set(&args.backup)?.is_none() {
+        return walk::walk(&args.place.find(&args.backup)?, &args.path);
+    }
     say_when_interrupted()?;
     let mut out = io::BufWriter::new(Output::new());
     if let Some(set) = args.place.find_set(&args.backup)? {

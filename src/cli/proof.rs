@@ -227,9 +227,21 @@ fn restore_files(
         let well = found.unreadable == 0 && found.merged.is_empty() && found.lacking_bytes() == 0;
         return Ok(if well { ExitClass::Well } else { ExitClass::WithProblems });
     }
-    let report = restore::restore(files, &options, &progress).with_context(|| files.stem().to_owned())?;
+    restore_now(files, &options, args.json, &progress)
+}
+
+/// Restores these files and directories of a backup, with their paths in it, into `to`, as `volbak restore --path` does.
+pub(crate) fn restore_paths(files: &Backup, to: &Path, paths: Vec<String>) -> anyhow::Result<ExitClass> {
+    let mut options = RestoreOptions::into_directory(to);
+    options.paths = paths;
+    options.cancel = cancel()?;
+    restore_now(files, &options, false, &Progress::new(Verbosity::Normal))
+}
+
+fn restore_now(files: &Backup, options: &RestoreOptions, json: bool, progress: &Progress) -> anyhow::Result<ExitClass> {
+    let report = restore::restore(files, options, progress).with_context(|| files.stem().to_owned())?;
     progress.done();
-    let printed = if args.json {
+    let printed = if json {
         print_json(&report)
     } else {
         let verified = if report.verified { "" } else { ", not compared with an index" };

@@ -15,3 +15,4 @@ mod site;
 mod terminal;
 #[path = "../testkit/mod.rs"]
 mod testkit;
+mod walk;

@@ -1,0 +1,114 @@
+//! The terminal while a backup is walked: a screen of its own, which is left however the command ends.
+
+use std::io::{self, IsTerminal, Write, stdin, stdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use console::{Key, Term};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use volbak::shown;
+
+/// Enters the alternate screen and hides the cursor (xterm's control sequences, "Alternate Screen Buffer").
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
+const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
+
+/// Whether standard input and output are a terminal that has a screen.
+pub(super) fn is_possible() -> bool {
+    let has_screen = std::env::var_os("TERM").is_some_and(|kind| !kind.is_empty() && kind != "dumb");
+    has_screen && stdin().is_terminal() && stdout().is_terminal()
+}
+
+/// The screen. Dropping it leaves it.
+pub(super) struct Screen {
+    term: Term,
+    before: Termios,
+    signals: Handle,
+    /// The number of the signal that came; 0 before it.
+    signal: Arc<AtomicUsize>,
+}
+
+impl Screen {
+    /// Enters the screen. A signal leaves it and ends the process.
+    pub(super) fn enter() -> io::Result<Self> {
+        let before = tcgetattr(stdin())?;
+        let signal = Arc::new(AtomicUsize::new(0));
+        for number in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register_usize(
+                number,
+                Arc::clone(&signal),
+                usize::try_from(number).unwrap_or_default(),
+            )?;
+        }
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let handle = signals.handle();
+        let at_signal = before.clone();
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                leave(&at_signal);
+                std::process::exit(128 + signal);
+            }
+        })?;
+        write(ENTER)?;
+        Ok(Self { term: Term::stdout(), before, signals: handle, signal })
+    }
+
+    /// Waits for a key. Ctrl-C leaves the screen and ends the process.
+    pub(super) fn key(&self) -> io::Result<Key> {
+        match self.term.read_key_raw()? {
+            // Also returned if a signal interrupted the wait.
+            Key::CtrlC => {
+                leave(&self.before);
+                let signal = i32::try_from(self.signal.load(Ordering::Relaxed)).unwrap_or_default();
+                std::process::exit(128 + if signal == 0 { SIGINT } else { signal });
+            }
+            key => Ok(key),
+        }
+    }
+
+    /// Rows and columns.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let (rows, columns) = self.term.size();
+        (usize::from(rows).max(4), usize::from(columns).max(10))
+    }
+
+    /// Replaces everything that is shown. Lines are cut at the width; the one with the number `inverse` is shown inverse.
+    pub(super) fn show(&self, lines: &[String], inverse: Option<usize>) -> io::Result<()> {
+        let (rows, columns) = self.size();
+        let mut frame = String::from("\x1b[H");
+        for (number, line) in lines.iter().take(rows).enumerate() {
+            if number > 0 {
+                frame.push_str("\r\n");
+            }
+            let line = shown::cut(line, columns);
+            if inverse == Some(number) {
+                frame.push_str(&format!("\x1b[7m{line}\x1b[0m\x1b[K"));
+            } else {
+                frame.push_str(&format!("{line}\x1b[K"));
+            }
+        }
+        frame.push_str("\x1b[J");
+        write(frame.as_bytes())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // What follows handles signals in its own way.
+        self.signals.close();
+        leave(&self.before);
+    }
+}
+
+fn leave(before: &Termios) {
+    // The terminal may be gone.
+    let _ = write(LEAVE);
+    let _ = tcsetattr(stdin(), OptionalActions::Now, before);
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut out = stdout();
+    out.write_all(bytes)?;
+    out.flush()
+}

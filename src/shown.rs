@@ -78,6 +78,21 @@ pub fn cut(text: &str, most: usize) -> String {
     if columns(text) <= most { text.to_owned() } else { format!("{}…", begin(text, most.saturating_sub(1))) }
 }
 
+/// The end of a text in at most this many columns, with a mark where it is cut.
+pub fn tail(text: &str, most: usize) -> String {
+    if columns(text) <= most {
+        return text.to_owned();
+    }
+    let mut left = most.saturating_sub(1);
+    let fits = |(_, character): &(usize, char)| {
+        let fitting = left.checked_sub(columns_of(*character));
+        left = fitting.unwrap_or_default();
+        fitting.is_some()
+    };
+    let from = text.char_indices().rev().take_while(fits).last().map_or(text.len(), |(at, _)| at);
+    format!("…{}", &text[from..])
+}
+
 /// "1 problem", "2 problems".
 pub fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
@@ -116,7 +131,7 @@ mod tests {
 
     #[test]
     fn wide_and_combining_characters_take_the_columns_of_a_terminal() {
-        use super::{begin, columns, cut, padded};
+        use super::{begin, columns, cut, padded, tail};
         assert_eq!(["web", "データ", "e\u{301}", ""].map(columns), [3, 6, 1, 0]);
         assert_eq!(padded("データ", 8), "データ  ");
         assert_eq!(
@@ -124,6 +139,11 @@ mod tests {
             ("データ".into(), "デー…".into(), "デ…".into())
         );
         assert_eq!((begin("e\u{301}x", 1), begin("データ", 0)), ("e\u{301}", ""));
+        assert_eq!(
+            (tail("データ", 6), tail("データ", 5), tail("データ", 4)),
+            ("データ".into(), "…ータ".into(), "…タ".into())
+        );
+        assert_eq!((tail("abc", 1), tail("abc", 0)), ("…".into(), "…".into()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(crate) use self::kept::KeptEntries;
 pub use self::line::{EntryLine, HEADER_LINE, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, Totals};
 pub use self::parse::{BadLine, parse_line};
 pub(crate) use self::parse::{EntryFacts, RawEntry, RawLine};
-pub use self::path::{escape_path, unescape_path};
+pub use self::path::{decode_path, escape_path, unescape_path};
 
 /// Parses exactly `N` bytes of lower-case hex digits.
 pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -121,7 +121,11 @@ pub(crate) enum Command {
     /// Write the disk in a qcow2 or raw image to a device
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
-    /// List the contents of a backup
+    /// List the contents of a backup, or walk through them at a terminal
+    ///
+    /// At a terminal the arrow keys walk through the directories of the backup, and Enter shows a file. Space marks an entry,
+    /// r restores what is marked, and q ends it. With --list, --recursive or --json, in a pipe, and for a set, the directory is
+    /// printed.
     Browse(BrowseArgs),
     /// Print one file of a backup
     Cat(CatArgs),

@@ -23,7 +23,7 @@ pub(crate) struct BrowseArgs {
     /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, the path of an archive, or GROUP or GROUP@DATE (all
     /// volumes of a set; the paths then begin with the backup)
     backup: String,
-    /// The directory in the backup to list
+    /// The directory in the backup to list, or to begin in
     #[arg(default_value = "")]
     path: String,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub(crate) struct BrowseArgs {
     /// Also list subdirectories
     #[arg(short, long)]
     recursive: bool,
-    /// Print the list, also at a terminal, where the backup is otherwise walked with the arrow keys
+    /// Print the directory, also at a terminal
     #[arg(short, long)]
     list: bool,
     /// Print JSON, one object per line

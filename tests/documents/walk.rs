@@ -23,6 +23,10 @@ impl Terminal {
         let root = this.path("root");
         fs::create_dir_all(root.join("etc/sub")).unwrap();
         fs::create_dir_all(root.join("we[i]rd*")).unwrap();
+        fs::create_dir_all(root.join("weirdo")).unwrap();
+        let deep = root.join("deep").join("d".repeat(120));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("x"), vec![b'x'; 64 << 10]).unwrap();
         fs::write(root.join("etc/evil"), "red \x1b[31m\n").unwrap();
         fs::write(root.join("etc/hostname"), "web-01\n").unwrap();
         let numbers: Vec<String> = (1..=300).map(|number| format!("number-{number}")).collect();
@@ -104,10 +108,12 @@ fn directories_are_walked_and_marked_entries_restored() {
     terminal.begin("browse vol");
     let root = terminal.press(&[], "space mark");
     let rows: Vec<&str> = root.lines().skip(1).take(4).map(str::trim_end).collect();
-    assert_eq!(rows[0], " d             etc/", "{root}");
-    assert!(rows.contains(&" d             we[i]rd*/"), "{root}");
+    assert_eq!(
+        rows,
+        [" d             deep/", " d             etc/", " d             we[i]rd*/", " d             weirdo/"]
+    );
 
-    terminal.press(&["Right"], "/etc  4 entries");
+    terminal.press(&["Down", "Right"], "/etc  4 entries");
     let evil = terminal.press(&["Enter"], "line 1 of 1");
     assert!(evil.contains(r"red \u{1b}[31m"), "{evil}");
     terminal.press(&["Left"], "/etc  4 entries");
@@ -118,15 +124,44 @@ fn directories_are_walked_and_marked_entries_restored() {
     terminal.press(&["Space"], "(1 marked)");
     terminal.press(&["Enter"], "/etc/sub  1 entry");
     // The directory that was left is selected, and the way up ends at the root.
-    terminal.press(&["Left", "Left", "Left", "Left", "End", "Enter"], "/we[i]rd*  1 entry");
+    terminal.press(&["Left", "Left", "Left", "Left", "End", "Up", "Enter"], "/we[i]rd*  1 entry");
     let dump = terminal.press(&["Enter"], "00000000");
     assert!(dump.contains("00 01 02 41 ff") && dump.contains("...A."), "{dump}");
     terminal.press(&["Left", "Space"], "(2 marked)");
-    terminal.press(&["r"], "restore 2 entries into the directory: restored_");
+    terminal.press(&["r"], "restore 2 entries into: restored_");
     terminal.press(&["Escape"], "space mark");
-    terminal.press(&["r", "BSpace", "BSpace", "2"], "directory: restor2_");
+    terminal.press(&["r", "BSpace", "BSpace", "/", "x"], "into: restor/x_");
+    // What was marked is not lost by a mistake.
+    terminal.press(&["Enter"], "restor/x_  (the directory above it is missing)");
+    terminal.press(&["BSpace", "BSpace", "2"], "into: restor2_");
     terminal.ends(&["Enter"], 0);
+    // A name is no pattern: `weirdo` is not restored.
     assert_eq!(names_below(&terminal.path("restor2")), "./etc\n./etc/numbers\n./we[i]rd*\n./we[i]rd*/binary\n");
+}
+
+#[test]
+fn a_walk_begins_where_it_is_told_and_shows_what_it_does() {
+    let terminal = Terminal::new();
+    for (start, shown) in
+        [("./etc/", "/etc  4 entries"), ("etc/hostname", "/etc  4 entries"), ("'we[i]rd*'", "/we[i]rd*  1 ")]
+    {
+        terminal.begin(&format!("browse vol {start}"));
+        terminal.press(&[], shown);
+        terminal.ends(&["q"], 0);
+    }
+    terminal.begin("browse vol etc/hostname");
+    terminal.press(&[], "/etc  4 entries");
+    terminal.press(&["Enter"], "web-01");
+    terminal.ends(&["q"], 0);
+    // A long path leaves room for the count, and for the directory to restore into.
+    terminal.begin(&format!("browse vol deep/{}", "d".repeat(120)));
+    terminal.press(&[], "ddd  1 entry");
+    let whole = terminal.press(&["Enter"], "line 1 of 1");
+    assert!(!whole.contains("the first 64 KiB"), "all of it is shown: {whole}");
+    terminal.press(&["Left", "r"], "restore 1 entry into: restored_");
+    let long = terminal.press(&[&"y".repeat(90), "z"], "yyyz_");
+    assert!(long.contains("restore 1 entry into: …y"), "{long}");
+    terminal.press(&["C-c"], "status 130");
 }
 
 #[test]

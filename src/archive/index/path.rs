@@ -36,9 +36,11 @@ pub fn escape_path(path: &[u8]) -> String {
 
 /// Reverses [`escape_path`]; `None` if `text` is not in its canonical form.
 pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
-    if is_plain_path(text.as_bytes()) {
-        return Some(text.as_bytes().to_vec());
-    }
+    decode_path(text).filter(|path| is_escape_of(text.as_bytes(), path))
+}
+
+/// A path in which any byte may be written as `\xHH`; `None` if a backslash begins no such byte.
+pub fn decode_path(text: &str) -> Option<Vec<u8>> {
     let mut path = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((plain, escaped)) = rest.split_once('\\') {
@@ -48,12 +50,12 @@ pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
         rest = &escaped[3..];
     }
     path.extend_from_slice(rest.as_bytes());
-    (escape_path(&path) == text).then_some(path)
+    Some(path)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{escape_path, unescape_path};
+    use super::{decode_path, escape_path, unescape_path};
 
     #[test]
     fn a_path_has_one_escaped_form() {
@@ -63,5 +65,7 @@ mod tests {
         for wrong in ["\\x41", "\\x", "\\", "\\n", "\\xFF", "\\x0"] {
             assert_eq!(unescape_path(wrong), None, "{wrong}");
         }
+        assert_eq!(decode_path("\\x41*\\x2a").as_deref(), Some(b"A**".as_slice()));
+        assert_eq!(decode_path("\\n"), None);
     }
 }

@@ -14,20 +14,19 @@ const BYTES_IN_A_LINE: usize = 16;
 /// A file in an image is copied as a whole before it is shown.
 const COPIED_BYTES: u64 = 64 << 20;
 
-/// The first lines of a file with `size` bytes; they have no control characters.
+/// The first lines of the file that the pattern `path` names; they have no control characters. `size` is its length in bytes.
 pub(super) fn lines_of(files: &Backup, path: &str, size: u64, cancel: &Cancel) -> Result<Vec<String>, String> {
     if files.kind().is_image() && size > COPIED_BYTES {
         return Err(format!("too large to be shown from an image: `volbak cat {}:{path}` prints it", files.stem()));
     }
-    let mut head = Head(Vec::new());
+    let mut head = Head::default();
     match browse::cat(files, path, cancel, &mut head) {
         Ok(_) => {}
         // The rest was not read, and its digest is not known.
-        Err(BrowseError::Io { .. }) if head.is_full() => {}
+        Err(BrowseError::Io { .. }) if head.is_cut => {}
         Err(error) => return Err(volbak::error::with_causes(&error)),
     }
-    let is_cut = head.is_full();
-    let bytes = head.0;
+    let Head { bytes, is_cut } = head;
     let mut lines: Vec<String> = if bytes.contains(&0) {
         let numbered = bytes.chunks(BYTES_IN_A_LINE).enumerate();
         numbered.map(|(number, bytes)| dumped(number * BYTES_IN_A_LINE, bytes)).collect()
@@ -67,21 +66,20 @@ fn dumped(offset: usize, bytes: &[u8]) -> String {
 }
 
 /// Takes the beginning of what is written, and then refuses the rest.
-struct Head(Vec<u8>);
-
-impl Head {
-    fn is_full(&self) -> bool {
-        self.0.len() >= SHOWN_BYTES
-    }
+#[derive(Default)]
+struct Head {
+    bytes: Vec<u8>,
+    is_cut: bool,
 }
 
 impl Write for Head {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(SHOWN_BYTES - self.0.len());
+        let taken = bytes.len().min(SHOWN_BYTES - self.bytes.len());
         if taken == 0 && !bytes.is_empty() {
+            self.is_cut = true;
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        self.0.extend_from_slice(&bytes[..taken]);
+        self.bytes.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
 

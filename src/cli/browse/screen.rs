@@ -2,17 +2,22 @@
 
 use std::io::{self, IsTerminal, Write, stdin, stdout};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use console::{Key, Term};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
+use volbak::outside::Cancel;
 use volbak::shown;
 
 /// Enters the alternate screen and hides the cursor (xterm's control sequences, "Alternate Screen Buffer").
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
 const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
+/// How often, and for how long, a signal waits for work that was cancelled.
+const LOOK: Duration = Duration::from_millis(20);
+const LOOKS: usize = 500;
 
 /// Whether standard input and output are a terminal that has a screen.
 pub(super) fn is_possible() -> bool {
@@ -27,14 +32,17 @@ pub(super) struct Screen {
     signals: Handle,
     /// The number of the signal that came; 0 before it.
     signal: Arc<AtomicUsize>,
+    /// Whether a backup is being read.
+    is_busy: Arc<AtomicBool>,
 }
 
 impl Screen {
-    /// Enters the screen. A signal leaves it and ends the process.
-    pub(super) fn enter() -> io::Result<Self> {
+    /// Enters the screen. A signal sets `cancel`, waits for what is being read, leaves the screen, and ends the process.
+    pub(super) fn enter(cancel: &Cancel) -> io::Result<Self> {
         let before = tcgetattr(stdin())?;
-        let signal = Arc::new(AtomicUsize::new(0));
+        let (signal, is_busy) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         for number in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(number, cancel.flag())?;
             signal_hook::flag::register_usize(
                 number,
                 Arc::clone(&signal),
@@ -43,15 +51,35 @@ impl Screen {
         }
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let handle = signals.handle();
-        let at_signal = before.clone();
+        let (at_signal, is_reading) = (before.clone(), Arc::clone(&is_busy));
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             if let Some(signal) = signals.forever().next() {
+                for _ in (0..LOOKS).take_while(|_| is_reading.load(Ordering::Relaxed)) {
+                    std::thread::sleep(LOOK);
+                }
                 leave(&at_signal);
                 std::process::exit(128 + signal);
             }
         })?;
+        let this = Self { term: Term::stdout(), before, signals: handle, signal, is_busy };
+        let mut quiet = this.before.clone();
+        // Keys that are pressed while a directory is read are neither shown, nor do they stop the program or its output.
+        quiet.local_modes.remove(LocalModes::ECHO);
+        quiet.input_modes.remove(InputModes::IXON);
+        for key in [SpecialCodeIndex::VSUSP, SpecialCodeIndex::VQUIT] {
+            quiet.special_codes[key] = 0;
+        }
+        tcsetattr(stdin(), OptionalActions::Now, &quiet)?;
         write(ENTER)?;
-        Ok(Self { term: Term::stdout(), before, signals: handle, signal })
+        Ok(this)
+    }
+
+    /// Reads a backup: a signal waits for its end.
+    pub(super) fn while_busy<T>(&self, read: impl FnOnce() -> T) -> T {
+        self.is_busy.store(true, Ordering::Relaxed);
+        let read = read();
+        self.is_busy.store(false, Ordering::Relaxed);
+        read
     }
 
     /// Waits for a key. Ctrl-C leaves the screen and ends the process.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use console::Key;
 use volbak::error::{ExitClass, with_causes};
@@ -25,33 +25,28 @@ const OTHER_LINES: usize = 3;
 const KEYS: &str = "↑↓ move  → open  ← back  space mark  r restore  q quit";
 const KEYS_OF_A_FILE: &str = "↑↓ scroll  ← back  q quit";
 
-/// Walks the backup from the directory `start` until the user ends it, and restores what he chose.
+/// Walks the backup from `start` until the user ends it, and restores what he chose.
 pub(super) fn walk(files: &Backup, start: &str) -> anyhow::Result<ExitClass> {
-    let mut walk = Walk {
-        files,
-        cancel: Cancel::default(),
-        at: Directory::default(),
-        marked: BTreeSet::new(),
-        note: String::new(),
-    };
+    let cancel = Cancel::default();
+    let mut walk = Walk { files, at: Directory::default(), marked: BTreeSet::new(), note: String::new(), cancel };
     // An error here is told as by a list.
-    walk.at = walk.read(start.trim_matches('/'))?;
-    let screen = Screen::enter()?;
+    walk.begin_at(start)?;
+    let screen = Screen::enter(&walk.cancel)?;
     let ended = walk.until_ended(&screen)?;
     drop(screen);
     match ended {
         None => Ok(ExitClass::Well),
-        Some((to, paths)) => restore_paths(files, &to, paths),
+        Some((to, paths)) => restore_paths(files, &to, paths.iter().map(|path| pattern_of(path)).collect()),
     }
 }
 
 struct Walk<'a> {
     files: &'a Backup,
-    cancel: Cancel,
     at: Directory,
     /// The paths of the marked entries.
     marked: BTreeSet<String>,
     note: String,
+    cancel: Cancel,
 }
 
 /// A directory of the backup.
@@ -67,6 +62,12 @@ struct Directory {
 impl Directory {
     fn entry(&self) -> Option<&ListedEntry> {
         self.entries.get(self.selected)
+    }
+
+    /// Selects the entry with this path; without it, the first one.
+    fn select(&mut self, path: Option<&str>) {
+        let found = self.entries.iter().position(|entry| Some(entry.path.as_str()) == path);
+        self.selected = found.unwrap_or_default();
     }
 
     /// Selects the entry `count` lines below or above, or the last or first one.
@@ -102,24 +103,44 @@ impl Walk<'_> {
             Key::Home => self.at.step(isize::MIN),
             Key::End => self.at.step(isize::MAX),
             Key::ArrowRight | Key::Enter | Key::Char('l') => return self.open(screen),
-            Key::ArrowLeft | Key::Backspace | Key::Char('h') => self.go_up(),
+            Key::ArrowLeft | Key::Backspace | Key::Char('h') => self.go_up(screen),
             Key::Char(' ') => self.mark(),
             Key::Char('r') => return self.ask_where_to(screen),
-            Key::Char('q') | Key::Escape => return Ok(ControlFlow::Break(None)),
+            // Not Escape: with a slow line, an arrow key can begin with it.
+            Key::Char('q') => return Ok(ControlFlow::Break(None)),
             _ => {}
         }
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Goes to the directory that the user named, or to the one of the file that he named.
+    fn begin_at(&mut self, start: &str) -> Result<(), BrowseError> {
+        let mut named: Option<ListedEntry> = None;
+        if !start.is_empty() {
+            browse::list(self.files, start, false, &self.cancel, &Silent, |entry| {
+                let depth = |entry: &ListedEntry| entry.path.split('/').count();
+                if named.as_ref().is_none_or(|named| depth(&entry) < depth(named)) {
+                    named = Some(entry);
+                }
+                Ok(())
+            })?;
+        }
+        let named = named.filter(|named| !named.path.is_empty());
+        let (path, select) = match &named {
+            None => ("", None),
+            Some(ListedEntry { kind: 'd', path, .. }) => (path.as_str(), None),
+            Some(file) => (parent_of(&file.path), Some(file.path.as_str())),
+        };
+        self.at = self.read(path)?;
+        self.at.select(select);
+        Ok(())
+    }
+
     /// Reads a directory; fails if there is none.
     fn read(&self, path: &str) -> Result<Directory, BrowseError> {
         let mut directory = Directory { path: path.to_owned(), ..Directory::default() };
-        let depth = if path.is_empty() { 1 } else { path.split('/').count() + 1 };
-        browse::list(self.files, path, false, &self.cancel, &Silent, |entry| {
-            // A name with `*`, `?` or `[` is a pattern, too.
-            let is_inside =
-                parent_of(&entry.path) == path || (path.is_empty() && entry.path.split('/').count() == depth);
-            if is_inside && !entry.path.is_empty() {
+        browse::list(self.files, &pattern_of(path), false, &self.cancel, &Silent, |entry| {
+            if parent_of(&entry.path) == path && !entry.path.is_empty() {
                 if directory.entries.len() < MAX_ENTRIES {
                     directory.entries.push(entry);
                 } else {
@@ -138,29 +159,30 @@ impl Walk<'_> {
             return Ok(ControlFlow::Continue(()));
         };
         match kind {
-            'd' => self.go_to(&path, None),
-            'f' | 'h' => match preview::lines_of(self.files, &path, size, &self.cancel) {
-                Ok(lines) => return show_lines(screen, &path, &lines),
-                Err(what) => self.note = what,
-            },
+            'd' => self.go_to(screen, &path, None),
+            'f' | 'h' => {
+                match screen.while_busy(|| preview::lines_of(self.files, &pattern_of(&path), size, &self.cancel)) {
+                    Ok(lines) => return show_lines(screen, &path, &lines),
+                    Err(what) => self.note = what,
+                }
+            }
             _ => "neither a directory nor a file".clone_into(&mut self.note),
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    fn go_up(&mut self) {
+    fn go_up(&mut self, screen: &Screen) {
         if !self.at.path.is_empty() {
             let from = self.at.path.clone();
-            self.go_to(parent_of(&from), Some(&from));
+            self.go_to(screen, parent_of(&from), Some(&from));
         }
     }
 
-    fn go_to(&mut self, path: &str, select: Option<&str>) {
-        match self.read(path) {
+    fn go_to(&mut self, screen: &Screen, path: &str, select: Option<&str>) {
+        match screen.while_busy(|| self.read(path)) {
             Ok(directory) => {
                 self.at = directory;
-                let found = self.at.entries.iter().position(|entry| Some(entry.path.as_str()) == select);
-                self.at.selected = found.unwrap_or_default();
+                self.at.select(select);
             }
             Err(error) => self.note = with_causes(&error),
         }
@@ -183,20 +205,23 @@ impl Walk<'_> {
         if paths.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
-        let what = match paths.as_slice() {
-            [only] => shown::text(only),
-            several => shown::counted(several.len() as u64, "entry", "entries"),
-        };
+        let what = format!("restore {} into: ", shown::counted(paths.len() as u64, "entry", "entries"));
         let mut to = String::from("restored");
+        let mut wrong = String::new();
         loop {
-            self.note = format!("restore {what} into the directory: {to}_");
+            let room = screen.size().1.saturating_sub(what.len() + 1 + wrong.len());
+            self.note = format!("{what}{}_{wrong}", shown::tail(&shown::text(&to), room));
             self.draw(screen)?;
+            wrong.clear();
             match screen.key()? {
                 Key::Char(character) if !character.is_control() => to.push(character),
                 Key::Backspace => {
                     to.pop();
                 }
-                Key::Enter if !to.is_empty() => return Ok(ControlFlow::Break(Some((PathBuf::from(to), paths)))),
+                Key::Enter if !to.is_empty() => match target(&to) {
+                    Some(target) => return Ok(ControlFlow::Break(Some((target, paths)))),
+                    None => wrong.push_str("  (the directory above it is missing)"),
+                },
                 Key::Escape => {
                     self.note.clear();
                     return Ok(ControlFlow::Continue(()));
@@ -207,12 +232,13 @@ impl Walk<'_> {
     }
 
     fn draw(&self, screen: &Screen) -> io::Result<()> {
-        let (rows, _) = screen.size();
+        let (rows, columns) = screen.size();
         let visible = rows - OTHER_LINES;
         let first = self.at.selected.saturating_sub(visible - 1);
         let more = if self.at.has_more { " and more, which `volbak browse --list` prints" } else { "" };
         let count = shown::counted(self.at.entries.len() as u64, "entry", "entries");
-        let mut lines = vec![format!("{}: /{}  {count}{more}", self.files.stem(), shown::text(&self.at.path))];
+        let path = format!("{}: /{}", shown::text(self.files.stem()), shown::text(&self.at.path));
+        let mut lines = vec![with_tail(&path, &format!("  {count}{more}"), columns)];
         lines.extend(self.at.entries.iter().skip(first).take(visible).map(|entry| self.line(entry)));
         let selected = (!self.at.entries.is_empty()).then_some(1 + self.at.selected - first);
         lines.resize(1 + visible, String::new());
@@ -221,7 +247,7 @@ impl Walk<'_> {
             count => format!("  ({count} marked)"),
         };
         lines.push(format!("{KEYS}{marked}"));
-        lines.push(self.note.clone());
+        lines.push(shown::text(&self.note));
         screen.show(&lines, selected)
     }
 
@@ -237,19 +263,38 @@ impl Walk<'_> {
     }
 }
 
+/// The pattern that selects exactly this path, which is escaped as in the index.
+fn pattern_of(path: &str) -> String {
+    path.replace('*', "\\x2a").replace('?', "\\x3f").replace('[', "\\x5b")
+}
+
+/// The directory to restore into as typed, with `~` for the user's own; `None` if the one above it is missing.
+fn target(typed: &str) -> Option<PathBuf> {
+    let home = typed.strip_prefix("~/").zip(std::env::var_os("HOME"));
+    let target = home.map_or_else(|| PathBuf::from(typed), |(rest, home)| PathBuf::from(home).join(rest));
+    let above = target.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    above.is_dir().then_some(target)
+}
+
 fn parent_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// A path and what is told of it, with the begin of the path cut to the width.
+fn with_tail(path: &str, after: &str, columns: usize) -> String {
+    shown::tail(path, columns.saturating_sub(shown::columns(after))) + after
 }
 
 /// Shows a file.
 fn show_lines(screen: &Screen, path: &str, lines: &[String]) -> io::Result<Next> {
     let mut top: usize = 0;
     loop {
-        let (rows, _) = screen.size();
+        let (rows, columns) = screen.size();
         let visible = rows - OTHER_LINES;
         let last = lines.len().saturating_sub(visible);
         top = top.min(last);
-        let mut page = vec![format!("/{}  line {} of {}", shown::text(path), (top + 1).min(lines.len()), lines.len())];
+        let of = format!("  line {} of {}", (top + 1).min(lines.len()), lines.len());
+        let mut page = vec![with_tail(&format!("/{}", shown::text(path)), &of, columns)];
         page.extend(lines.iter().skip(top).take(visible).cloned());
         page.resize(1 + visible, String::new());
         page.push(KEYS_OF_A_FILE.to_owned());
@@ -261,7 +306,7 @@ fn show_lines(screen: &Screen, path: &str, lines: &[String]) -> io::Result<Next>
             Key::PageDown | Key::Char(' ') => top += visible,
             Key::Home => top = 0,
             Key::End => top = last,
-            Key::ArrowLeft | Key::Backspace | Key::Char('h') | Key::Escape => return Ok(ControlFlow::Continue(())),
+            Key::ArrowLeft | Key::Backspace | Key::Char('h') => return Ok(ControlFlow::Continue(())),
             Key::Char('q') => return Ok(ControlFlow::Break(None)),
             _ => {}
         }

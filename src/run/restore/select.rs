@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use crate::archive::index::unescape_path;
+use crate::archive::index::decode_path;
 
 /// An invalid pattern.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +76,8 @@ struct Pattern {
 }
 
 impl Selection {
-    /// Compiles `patterns` as typed; a leading `/` or `./` is ignored, and `\xHH` is a byte, as in the index.
-    /// Without any, everything is selected.
+    /// Compiles `patterns` as typed; a leading `/` or `./` is ignored, and `\xHH` is a byte, as in the index: `\x2a` is a
+    /// star in a name. Without any, everything is selected.
     pub fn new(patterns: &[String]) -> Result<Self, BadPattern> {
         Self::from(&Base::default(), patterns)
     }
@@ -149,7 +149,7 @@ impl Pattern {
             return Err(bad("`..` leads out of the archive"));
         }
         let mut literals = vec![literal];
-        literals.extend(unescape_path(text).map(|path| plain(&path).to_vec()));
+        literals.extend(decode_path(text).map(|path| plain(&path).to_vec()));
         let below = if literals.iter().any(|path| is_at_top(path, &base.top_names)) {
             Vec::new()
         } else {
@@ -225,6 +225,13 @@ mod tests {
         assert!(selection.wants(b"./a\xffb", false));
         assert!(selection.leads_to(b"./etc/") && selection.leads_to(b"./") && !selection.leads_to(b"./var"));
         assert!(selection.unmatched().is_empty());
+    }
+
+    #[test]
+    fn a_name_with_the_characters_of_patterns_can_be_written() {
+        let selection = Selection::new(&["we\\x5bi\\x5drd\\x2a".to_owned()]).unwrap();
+        assert!(selection.wants(b"./we[i]rd*", true) && selection.wants(b"./we[i]rd*/file", false));
+        assert!(!selection.wants(b"./weirdo", false) && !selection.wants(b"./weird", false));
     }
 
     #[test]

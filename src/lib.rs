@@ -45,8 +45,9 @@
 //!
 //! # Features
 //!
-//! `cli` (default) is what the program `volbak` needs: clap, indicatif. `mail` (default) sends reports by SMTP, `s3`
-//! (default) reaches object stores. A program that embeds the library takes `default-features = false`.
+//! All are on by default: `cli` is what the program `volbak` needs (clap, indicatif), `encryption` writes and reads age
+//! files, `mail` sends reports by SMTP, `mount` serves backups through FUSE, `notify` calls webhooks, `openstack` asks the
+//! cloud, `s3` and `swift` reach object stores. A program that embeds the library takes `default-features = false`.
 //!
 //! Modules that this page does not show are the program's own; they change without notice.
 

@@ -134,6 +134,7 @@ pub struct Manifest {
 
 /// Why these bytes are no valid manifest.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManifestError {
     /// It is not JSON of this form.
     #[error("the manifest is not valid JSON of a backup")]

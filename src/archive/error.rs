@@ -12,6 +12,7 @@ pub type StopCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Why an archive could not be written. The part already written is unusable.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ArchiveError {
     /// Writing failed, most likely for lack of space.
     #[error("the archive could not be written")]

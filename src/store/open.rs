@@ -15,6 +15,7 @@ use crate::outside::{BlockRead, FileBlocks};
 
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The file is missing.
     #[error("{} is missing", .0.display())]

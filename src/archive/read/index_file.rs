@@ -22,6 +22,7 @@ pub(crate) const MAX_MEMBER_BYTES: u64 = WIDEST.max_member_bytes as u64;
 
 /// Why an index cannot be used from some line on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IndexError {
     /// Reading it failed.
     #[error("the index cannot be read")]

@@ -39,6 +39,7 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// Why a map could not be made or removed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceMapError {
     /// This kernel has no device-mapper.
     #[error(

@@ -9,6 +9,7 @@ use crate::store::open::OpenError;
 
 /// Why a backup cannot be browsed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BrowseError {
     /// A file of the backup cannot be opened.
     #[error(transparent)]

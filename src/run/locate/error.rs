@@ -7,6 +7,7 @@ use crate::store::{Backup, StoreError};
 
 /// Why no backup was found.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LocateError {
     /// The path does not have the suffix of an archive.
     #[error(

@@ -74,6 +74,7 @@ pub struct IdWish {
 
 /// Why ids cannot be mapped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdError {
     /// The request is contradictory.
     #[error("--map-{which}: {source}")]

@@ -15,6 +15,7 @@ pub struct Mapping {
 
 /// An invalid mapping of ids.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadMapping {
     /// It has another form.
     #[error("{0:?} is not OLD:NEW, as 108:112, or a range, as 1000-1999:101000-101999")]

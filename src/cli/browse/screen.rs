@@ -1,6 +1,6 @@
 //! The terminal while a backup is walked: a screen of its own, which is left however the command ends.
 
-use std::io::{self, IsTerminal, Write, stdin, stdout};
+use std::io::{self, IsTerminal, stdin, stdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -135,8 +135,11 @@ fn leave(before: &Termios) {
     let _ = tcsetattr(stdin(), OptionalActions::Now, before);
 }
 
-fn write(bytes: &[u8]) -> io::Result<()> {
-    let mut out = stdout();
-    out.write_all(bytes)?;
-    out.flush()
+/// Writes to standard output without its lock, which the thread that waits for a key may hold.
+fn write(mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(stdout(), bytes))?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
 }

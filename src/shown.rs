@@ -78,19 +78,15 @@ pub fn cut(text: &str, most: usize) -> String {
     if columns(text) <= most { text.to_owned() } else { format!("{}…", begin(text, most.saturating_sub(1))) }
 }
 
+/// The longest end of a text that takes at most this many columns.
+pub fn end(text: &str, most: usize) -> &str {
+    let mut ends = text.char_indices().map(|(at, _)| &text[at..]);
+    ends.find(|end| columns(end) <= most).unwrap_or_default()
+}
+
 /// The end of a text in at most this many columns, with a mark where it is cut.
 pub fn tail(text: &str, most: usize) -> String {
-    if columns(text) <= most {
-        return text.to_owned();
-    }
-    let mut left = most.saturating_sub(1);
-    let fits = |(_, character): &(usize, char)| {
-        let fitting = left.checked_sub(columns_of(*character));
-        left = fitting.unwrap_or_default();
-        fitting.is_some()
-    };
-    let from = text.char_indices().rev().take_while(fits).last().map_or(text.len(), |(at, _)| at);
-    format!("…{}", &text[from..])
+    if columns(text) <= most { text.to_owned() } else { format!("…{}", end(text, most.saturating_sub(1))) }
 }
 
 /// "1 problem", "2 problems".

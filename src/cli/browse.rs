@@ -46,15 +46,21 @@ impl BrowseArgs {
 }
 
 pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
-    if args.is_walked() && args.place.find_set(&args.backup)?.is_none() {
-        return walk::walk(&args.place.find(&args.backup)?, &args.path);
+    let is_walked = args.is_walked();
+    if !is_walked {
+        say_when_interrupted()?;
     }
-    say_when_interrupted()?;
     let mut out = io::BufWriter::new(Output::new());
     if let Some(set) = args.place.find_set(&args.backup)? {
+        if is_walked {
+            say_when_interrupted()?;
+        }
         return browse_set(args, &set, out);
     }
     let files = args.place.find(&args.backup)?;
+    if is_walked {
+        return walk::walk(&files, &args.path);
+    }
     let listed = list(args, &files, None, &mut out)?;
     ended(listed, out)
 }

@@ -14,7 +14,7 @@ use volbak::source::volumes_by_links;
 
 use super::args::Cli;
 use super::output::print_as_it_is;
-use super::place::Where;
+use super::place::{Where, from_home};
 
 /// A share that does not answer is not waited for.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -179,10 +179,7 @@ fn wanted(program: &Command, words: &[String]) -> Option<Wanted> {
 impl Wanted {
     fn note(&mut self, option: &Arg, value: &str) {
         // The shell expands it when the line is entered.
-        let path = match (value.strip_prefix("~/"), std::env::var_os("HOME")) {
-            (Some(below), Some(home)) => PathBuf::from(home).join(below),
-            _ => value.into(),
-        };
+        let path = from_home(value);
         match option.get_long() {
             Some("destination") => self.destination = Some(path),
             Some("config") => self.config = Some(path),

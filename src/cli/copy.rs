@@ -8,12 +8,13 @@ use volbak::error::ExitClass;
 use volbak::outside::SystemClock;
 use volbak::run::copy::{Candidate, CopyError, CopyOptions, CopyOutcome, CopyReport, CopyWorld, copy};
 use volbak::run::throttle::throttled;
+use volbak::shown::counted;
 use volbak::store::Destination;
 use volbak::store::catalog;
 use volbak::units::ByteLen;
 
 use super::export::rate;
-use super::output::{after_printing, counted, print, print_json, table};
+use super::output::{after_printing, print, print_json, table};
 use super::place::{UsageError, Where};
 use super::progress::{Progress, Verbosity};
 use super::proof::cancel;

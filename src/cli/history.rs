@@ -8,12 +8,13 @@ use volbak::error::{ExitClass, with_causes};
 use volbak::run::history::{
     Appearance, HistoryError, NotSearched, PathHistory, PathPattern, Step, Version, VolumeHistory, history,
 };
+use volbak::shown::counted;
 use volbak::store::Destination;
 use volbak::units::ByteLen;
 
 use super::log;
 use super::night_args::day;
-use super::output::{Output, counted, table};
+use super::output::{Output, table};
 use super::place::{UsageError, Where};
 use super::proof::{cancel, say_when_interrupted, shown};
 

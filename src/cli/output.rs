@@ -11,6 +11,7 @@ use volbak::log::write_in_time;
 use volbak::report::table::{Column, Screen, Table, Tint, aligned};
 use volbak::run::backup::BackupOutcome;
 use volbak::run::check::{CheckLevel, Verdict, record};
+use volbak::shown::counted;
 use volbak::store::catalog::{BackupState, CatalogEntry};
 use volbak::units::ByteLen;
 
@@ -366,10 +367,6 @@ fn shown_mixtures(backups: &[Listed]) -> String {
         text.push_str(&format!("{name} has backups of {} sources: {}\n", parts.len(), parts.join(", ")));
     }
     text
-}
-
-pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
 /// Rows with aligned columns, indented.

@@ -157,7 +157,7 @@ impl Where {
     }
 
     /// The destination, opened once.
-    fn opened(&self) -> anyhow::Result<&Destination> {
+    pub(crate) fn opened(&self) -> anyhow::Result<&Destination> {
         if let Some(destination) = self.opened.get() {
             return Ok(destination);
         }
@@ -179,6 +179,14 @@ impl Where {
             Err(LocateError::NoDestination(_)) => Ok(find(backup, Some(self.opened()?), now)),
             by_path => Ok(by_path),
         }
+    }
+}
+
+/// A path in which `~/` stands for the user's home directory, as in a shell.
+pub(crate) fn from_home(typed: &str) -> PathBuf {
+    match (typed.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(below), Some(home)) => PathBuf::from(home).join(below),
+        _ => typed.into(),
     }
 }
 

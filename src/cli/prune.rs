@@ -20,7 +20,7 @@ pub(super) fn prune(args: &PruneArgs, verbosity: Verbosity) -> anyhow::Result<Ex
                 // A group without a date stands for all sets of it.
                 (volume, name.contains('@').then(|| files.stem().to_owned()))
             })),
-            None => wanted.push((volume_called(&args.place.place()?.open()?, name)?, None)),
+            None => wanted.push((volume_called(args.place.opened()?, name)?, None)),
         }
     }
     if args.apply {

@@ -55,13 +55,14 @@ pub fn sets_of(destination: &Destination, name: &str, now: DateTime<Utc>) -> Res
     for volume in destination.volume_names()? {
         let Some(directory) = destination.existing_volume_directory(&volume)? else { continue };
         let entries = list_volume(&*directory, &volume)?;
+        let first_sealed = unsigned::first_sealed(&entries);
         for entry in &entries {
             if let BackupState::Complete { manifest } = &entry.state
                 && let Some(set) =
                     manifest.set.as_ref().filter(|set| set.group == name || is_of_instance(&set.group, name))
             {
                 let of_group = by_group.entry(set.group.clone()).or_default();
-                let member = Member { entry: entry.clone(), note: unsigned::note(entry, &entries) };
+                let member = Member { entry: entry.clone(), note: unsigned::note_of(entry, first_sealed) };
                 of_group.entry(set.id.clone()).or_default().push(member);
             }
         }

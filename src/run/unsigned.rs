@@ -127,11 +127,24 @@ enum Among {
     Keys,
 }
 
+/// When the first encrypted one of these backups was begun.
+pub(super) fn first_sealed(entries: &[CatalogEntry]) -> Option<DateTime<Utc>> {
+    let started = entries.iter().filter_map(|entry| match &entry.state {
+        BackupState::Complete { manifest } if manifest.kind().is_sealed() => Some(manifest.started_at),
+        _ => None,
+    });
+    started.min()
+}
+
 /// What to know of a backup that was chosen among those of its volume, `entries`.
 pub(super) fn note(chosen: &CatalogEntry, entries: &[CatalogEntry]) -> Option<String> {
+    note_of(chosen, first_sealed(entries))
+}
+
+/// The same, where it is known when the first encrypted backup of the volume was begun.
+pub(super) fn note_of(chosen: &CatalogEntry, first_sealed: Option<DateTime<Utc>>) -> Option<String> {
     let plain = Seen::of(chosen).filter(|chosen| !chosen.is_sealed)?;
-    let sealed = entries.iter().filter_map(Seen::of).filter(|other| other.is_sealed);
-    let among = match sealed.map(|other| other.started_at).min() {
+    let among = match first_sealed {
         Some(first) if first < plain.started_at => Among::Earlier,
         Some(_) => Among::Later,
         None if are_keys_given() => Among::Keys,

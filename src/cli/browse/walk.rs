@@ -16,6 +16,7 @@ use volbak::units::ByteLen;
 
 use super::preview;
 use super::screen::Screen;
+use crate::cli::place::from_home;
 use crate::cli::proof::restore_paths;
 
 /// The entries of a directory that are kept in memory.
@@ -270,8 +271,7 @@ fn pattern_of(path: &str) -> String {
 
 /// The directory to restore into as typed, with `~` for the user's own; `None` if the one above it is missing.
 fn target(typed: &str) -> Option<PathBuf> {
-    let home = typed.strip_prefix("~/").zip(std::env::var_os("HOME"));
-    let target = home.map_or_else(|| PathBuf::from(typed), |(rest, home)| PathBuf::from(home).join(rest));
+    let target = from_home(typed);
     let above = target.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     above.is_dir().then_some(target)
 }

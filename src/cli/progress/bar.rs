@@ -105,8 +105,7 @@ fn shortened(text: &str, room: usize) -> String {
     if room < 4 {
         return String::new();
     }
-    let tail = text.char_indices().map(|(at, _)| &text[at..]).find(|tail| shown::columns(tail) <= room / 2);
-    format!("{}\u{2026}{}", shown::begin(text, (room - 1) / 2), tail.unwrap_or_default())
+    format!("{}\u{2026}{}", shown::begin(text, (room - 1) / 2), shown::end(text, room / 2))
 }
 
 /// `45s`, `12m`, `3h 05m`, `4d`.

@@ -40,11 +40,7 @@ impl ListArgs {
     /// The destination and the selected volumes. A single name is the destination if it contains a `/`, or if it is a
     /// directory and no volume has that name.
     fn wanted(&self) -> anyhow::Result<(Place, Vec<String>)> {
-        let as_destination = |path: &String| {
-            let place = Where { destination: Some(path.into()), config: self.place.config.clone(), ..Where::default() }
-                .place()?;
-            Ok((place, Vec::new()))
-        };
+        let as_destination = |path: &str| Ok((self.place.at(path).place()?, Vec::new()));
         let alone = match &self.volumes[..] {
             [alone] if self.place.destination.is_none() => Some(alone),
             _ => None,

@@ -7,7 +7,7 @@ use clap::Args;
 use volbak::error::ExitClass;
 use volbak::log::{Kind, Line, Severity};
 use volbak::run::mount::{MountOptions, Mounted, mount};
-use volbak::store::Destination;
+use volbak::store::{Backup, is_in_object_store};
 
 use super::log;
 use super::place::{UsageError, Where};
@@ -18,6 +18,7 @@ pub(crate) const MOUNT_EXAMPLES: &str = "\
 Examples:
   volbak mount /mnt/backups                  all backups: /mnt/backups/VOLUME/DATE/…
   volbak mount vol-1@yesterday /mnt/vol-1    one backup
+  volbak mount s3://BUCKET/PREFIX /mnt       all backups in an object store
   umount /mnt/backups                        ends the mount, as Ctrl-C does";
 
 #[derive(Debug, Args)]
@@ -34,8 +35,11 @@ pub(crate) struct MountArgs {
 }
 
 /// As for `list`: a directory, given with a `/`, or no volume has that name. The working directory may be the destination, in
-/// which each volume is a directory.
+/// which each volume is a directory. In an object store, everything but an archive.
 fn is_destination(args: &MountArgs, what: &str) -> bool {
+    if args.place.destination.is_none() && is_in_object_store(Path::new(what)) {
+        return Backup::of_archive(Path::new(what)).is_none();
+    }
     let is_volume = || {
         let destination = args.place.place().ok().and_then(|place| place.open().ok());
         destination.is_some_and(|destination| matches!(destination.existing_volume_directory(what), Ok(Some(_))))
@@ -53,7 +57,7 @@ pub(crate) fn mount_backups(args: &MountArgs, verbosity: Verbosity) -> anyhow::R
     };
     let mounted = match what {
         None => Mounted::Destination(args.place.place()?.open()?),
-        Some(what) if is_destination(args, what) => Mounted::Destination(Destination::open(Path::new(what))?),
+        Some(what) if is_destination(args, what) => Mounted::Destination(args.place.at(what).place()?.open()?),
         Some(what) => Mounted::Backup(args.place.find(what)?),
     };
     let shown = match &mounted {

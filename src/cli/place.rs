@@ -78,6 +78,11 @@ pub(crate) struct Place {
 }
 
 impl Where {
+    /// Another destination, with the config given as an argument.
+    pub(crate) fn at(&self, destination: &str) -> Self {
+        Self { destination: Some(destination.into()), config: self.config.clone(), ..Self::default() }
+    }
+
     /// The destination given as an argument, or that of the config.
     pub(crate) fn place(&self) -> Result<Place, UsageError> {
         if let Some(found) = self.found.get() {

@@ -18,6 +18,10 @@ const OWN_PREFIX: &[u8] = b"VOLBAK_";
 const SECRET_WORDS: [&str; 9] =
     ["PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "APIKEY", "API_KEY", "ACCESS_KEY"];
 
+/// Prefixes of variables from which volbak takes the credentials of object stores and clouds: AWS's, OpenStack's, and those
+/// of Swift's own authentication.
+const CREDENTIAL_PREFIXES: [&str; 3] = ["AWS_", "OS_", "ST_"];
+
 /// Variables of LVM and device-mapper that change the behaviour or output of their tools. `LVM_SYSTEM_DIR`, which
 /// selects lvm.conf, is the host's choice and is kept.
 const LVM_VARIABLES: [&str; 11] = [
@@ -39,8 +43,8 @@ const LVM_VARIABLES: [&str; 11] = [
 pub enum Child {
     /// A tool that volbak chose (LVM's, mkfs): everything except secrets and variables that change its output.
     Tool,
-    /// A program that the administrator chose (a hook, ssh, a mail program): everything except volbak's own
-    /// variables.
+    /// A program that the administrator chose (a hook, ssh, a mail program): everything except volbak's own variables and
+    /// the secrets of the stores and clouds that volbak logs in to.
     Chosen,
 }
 
@@ -114,11 +118,15 @@ fn is_withheld(name: &OsStr, child: Child) -> bool {
     if name.as_bytes().starts_with(OWN_PREFIX) {
         return true;
     }
-    let is_secret = || {
-        let capitals = name.to_string_lossy().to_ascii_uppercase();
-        SECRET_WORDS.iter().any(|word| capitals.contains(word)) || capitals.ends_with("_PWD")
-    };
-    child == Child::Tool && (LVM_VARIABLES.iter().any(|variable| name == *variable) || is_secret())
+    let name = name.to_string_lossy().to_ascii_uppercase();
+    let is_secret = SECRET_WORDS.iter().any(|word| name.contains(word)) || name.ends_with("_PWD") || name == "ST_KEY";
+    match child {
+        Child::Tool => is_secret || LVM_VARIABLES.contains(&name.as_str()),
+        // The path of a file with secrets is none.
+        Child::Chosen => {
+            is_secret && !name.ends_with("_FILE") && CREDENTIAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        }
+    }
 }
 
 /// Programs that run a script given as their first argument.
@@ -185,8 +193,14 @@ mod tests {
                 assert!(!withheld(kept, child), "{kept}");
             }
         }
-        for name in ["OS_PASSWORD", "AWS_SECRET_ACCESS_KEY", "MYSQL_PWD", "api_token", "LVM_COMMAND_PROFILE"] {
+        for name in ["MYSQL_PWD", "api_token", "LVM_COMMAND_PROFILE"] {
             assert!(withheld(name, Child::Tool) && !withheld(name, Child::Chosen), "{name}");
+        }
+        for name in ["OS_PASSWORD", "OS_APPLICATION_CREDENTIAL_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "ST_KEY"] {
+            assert!(withheld(name, Child::Tool) && withheld(name, Child::Chosen), "{name}");
+        }
+        for name in ["OS_AUTH_URL", "OS_CLOUD", "AWS_SHARED_CREDENTIALS_FILE", "AWS_REGION", "ST_AUTH"] {
+            assert!(!withheld(name, Child::Chosen), "{name}");
         }
     }
 

@@ -1,8 +1,6 @@
 //! The HTML part: the facts of the text and more, in tables with inline styles, since mail programs drop style sheets and
 //! remote content.
 
-use chrono::Local;
-
 use super::chart::bars;
 use super::escape::html as escaped;
 use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, RunVerdict, VolumeReport, matters};
@@ -216,9 +214,9 @@ fn item(colour: &str, text: &str) -> String {
 
 /// The last restore test or boot.
 fn proof(volume: &VolumeReport) -> String {
-    volume.last_proof.map_or_else(String::new, |proof| {
-        format!(", {} {}", proof.level, proof.at.with_timezone(&Local).format("%d/%m/%Y"))
-    })
+    volume
+        .last_proof
+        .map_or_else(String::new, |proof| format!(", {} {}", proof.level, proof.day().format("%d/%m/%Y")))
 }
 
 fn details(volume: &VolumeReport) -> String {

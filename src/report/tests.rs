@@ -190,6 +190,28 @@ fn the_html_names_host_year_and_units() {
 }
 
 #[test]
+fn what_was_proven_is_listed_by_day() {
+    let mut report = sample();
+    report.volumes.extend((0..30).map(|number| volume(&format!("many-{number}"), 1, 1)));
+    let proof = |day: u32, level| {
+        Some(super::Verification { at: format!("2011-10-{day:02}T12:00:00Z").parse().unwrap(), level })
+    };
+    report.volumes[0].last_proof = proof(1, super::CheckLevel::RestoreTest);
+    report.volumes[1].last_proof = proof(5, super::CheckLevel::Boot);
+    for volume in &mut report.volumes[3..] {
+        volume.last_proof = proof(5, super::CheckLevel::RestoreTest);
+    }
+    let text = text(&report);
+    let (documented, lists) = text.split_once("\n\nLast proven...\n").unwrap();
+    assert!(documented.ends_with("Total execution time - 1 h 15 m and 35 seconds"), "{text}");
+    let lines: Vec<&str> = lists.lines().collect();
+    assert_eq!(lines[0], "  - booted on 05/10/2011: volume-0000001a");
+    assert!(lines[1].starts_with("  - restore-test on 05/10/2011: many-1, many-2, "), "{text}");
+    assert!(lines[1].ends_with(", many-20 and 9 more"), "{text}");
+    assert_eq!(lines[2..], ["  - restore-test on 01/10/2011: volume-00000019", "  - never: 1 volume"]);
+}
+
+#[test]
 fn a_destination_that_is_not_there() {
     let mut report = sample();
     report.aborted = Some(Abort::NotMounted);

@@ -1,16 +1,20 @@
 //! The report as text, in the documented format. Scripts parse it, so the format is a contract.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+
+use chrono::NaiveDate;
 
 use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, RunVerdict, VolumeReport, matters};
 use super::size::{df_percent, du_size, shown_duration};
 use super::style::{MAX_PROBLEMS_SHOWN, Style};
+use super::verification::CheckLevel;
 use crate::events::{Problem, Severity};
 use crate::shown::{self, counted};
 
 const MOUNTED: &str = "The backup volume is mounted. Proceed...";
 const NOT_MOUNTED: &str = "The backup volume is not mounted. The backup has been aborted...";
-/// Maximum number of volumes in the list before the totals.
+/// Maximum number of volumes in a list.
 const MAX_VOLUMES_LISTED: usize = 20;
 /// The line above the totals.
 pub(crate) const RULE: &str = "---------------------------------------";
@@ -59,36 +63,56 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     if let Some(encrypted) = report.encrypted() {
         let _ = write!(text, "\nEncrypted - {encrypted}\n");
     }
-    for (heading, lines) in [("What needs you...", &report.needs), ("Changed since the last run...", &report.changes)] {
+    for (heading, lines) in lists(report) {
         if !lines.is_empty() {
-            let _ = write!(text, "\n{heading}\n");
+            let _ = write!(text, "\n{heading}...\n");
             for line in lines {
                 let _ = writeln!(text, "  - {line}");
             }
         }
     }
-    let mut twice = report.tried_twice().peekable();
-    if twice.peek().is_some() {
-        text.push_str("\nTried twice...\n");
-        for (volume, why) in twice {
-            let _ = writeln!(text, "  - {}: at first it failed, {}", shown::text(volume), shown::text(why));
-        }
-    }
-    let named: Vec<(&str, &str)> =
-        report.volumes.iter().filter_map(|volume| Some((volume.name.as_str(), volume.cloud.as_deref()?))).collect();
-    if !named.is_empty() {
-        text.push_str("\nNames in the cloud...\n");
-        for (volume, cloud) in named {
-            let _ = writeln!(text, "  - {}: {}", shown::text(volume), shown::text(cloud));
-        }
-    }
-    if !report.cloud.is_empty() {
-        text.push_str("\nDecided by the cloud...\n");
-        for line in &report.cloud {
-            let _ = writeln!(text, "  - {}", shown::text(line));
-        }
-    }
     text
+}
+
+/// The lists at the end, with their headings.
+fn lists(report: &RunReport) -> [(&'static str, Vec<String>); 6] {
+    let twice = |(volume, why)| format!("{}: at first it failed, {}", shown::text(volume), shown::text(why));
+    let named = |volume: &VolumeReport| {
+        Some(format!("{}: {}", shown::text(&volume.name), shown::text(volume.cloud.as_deref()?)))
+    };
+    [
+        ("What needs you", report.needs.clone()),
+        ("Changed since the last run", report.changes.clone()),
+        ("Tried twice", report.tried_twice().map(twice).collect()),
+        ("Last proven", last_proven(&report.volumes)),
+        ("Names in the cloud", report.volumes.iter().filter_map(named).collect()),
+        ("Decided by the cloud", report.cloud.iter().map(|line| shown::text(line)).collect()),
+    ]
+}
+
+/// When volumes were last restored for a test, or booted: a line for each day, the newest first. Empty if none ever was.
+fn last_proven(volumes: &[VolumeReport]) -> Vec<String> {
+    let mut days: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    let mut never = 0;
+    for volume in volumes {
+        match volume.last_proof {
+            Some(proof) => days.entry((proof.day(), proof.level)).or_default().push(shown::text(&volume.name)),
+            None => never += 1,
+        }
+    }
+    let line = |((day, level), volumes): ((NaiveDate, CheckLevel), Vec<String>)| {
+        let named = volumes.iter().take(MAX_VOLUMES_LISTED).cloned().collect::<Vec<_>>().join(", ");
+        let more = match volumes.len().checked_sub(MAX_VOLUMES_LISTED) {
+            Some(more @ 1..) => format!(" and {more} more"),
+            _ => String::new(),
+        };
+        format!("{level} on {}: {named}{more}", day.format("%d/%m/%Y"))
+    };
+    let mut lines: Vec<String> = days.into_iter().rev().map(line).collect();
+    if never > 0 && !lines.is_empty() {
+        lines.push(format!("never: {}", counted(never, "volume", "volumes")));
+    }
+    lines
 }
 
 /// The volumes with failures and warnings, one line each, the worst first. In a long mail the list is near the totals at the

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Local, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 /// The level of a verification. Each level includes the previous ones.
@@ -54,6 +54,13 @@ pub struct Verification {
     pub at: DateTime<Utc>,
     /// Its level.
     pub level: CheckLevel,
+}
+
+impl Verification {
+    /// Its date on this host.
+    pub(super) fn day(&self) -> NaiveDate {
+        self.at.with_timezone(&Local).date_naive()
+    }
 }
 
 /// The form in stored reports, where the level is a number.

@@ -213,7 +213,7 @@ fn no_child_gets_a_secret() {
         0o644,
     );
     let output = host.shell(&format!(
-        "PATH=$PWD/bin:$PATH VOLBAK_MAIL__PASSWORD=sekret OS_PASSWORD=of-the-cloud LVM_SYSTEM_DIR=/etc/lvm2 \
+        "PATH=$PWD/bin:$PATH VOLBAK_MAIL__PASSWORD=sekret OS_PASSWORD=of-the-cloud PGPASSWORD=of-his-own LVM_SYSTEM_DIR=/etc/lvm2 \
          LVM_COMMAND_PROFILE=odd $V run --config {}",
         config.display()
     ));
@@ -221,8 +221,9 @@ fn no_child_gets_a_secret() {
     let (lvs, mailer) = seen.split_once("/bin/mailer").unwrap();
     assert!(!seen.contains("sekret") && !seen.contains("VOLBAK_"), "{seen}");
     assert!(lvs.contains("bin/lvs") && lvs.contains("LVM_SYSTEM_DIR=/etc/lvm2") && lvs.contains("LC_ALL=C"), "{lvs}");
-    assert!(!lvs.contains("of-the-cloud") && !lvs.contains("LVM_COMMAND_PROFILE"), "{lvs}");
-    assert!(mailer.contains("of-the-cloud"), "what the administrator set reaches his own programs: {mailer}");
+    assert!(!seen.contains("of-the-cloud"), "{seen}");
+    assert!(!lvs.contains("of-his-own") && !lvs.contains("LVM_COMMAND_PROFILE"), "{lvs}");
+    assert!(mailer.contains("of-his-own"), "what the administrator set reaches his own programs: {mailer}");
 }
 
 #[test]

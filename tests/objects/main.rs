@@ -21,6 +21,7 @@ mod contract;
 #[path = "../backup/publishing/memory.rs"]
 #[allow(dead_code, reason = "power cuts are for tests/backup")]
 mod memory;
+mod mounted;
 mod overwritten;
 mod private;
 mod real;

@@ -196,7 +196,9 @@ mod tests {
         for name in ["MYSQL_PWD", "api_token", "LVM_COMMAND_PROFILE"] {
             assert!(withheld(name, Child::Tool) && !withheld(name, Child::Chosen), "{name}");
         }
-        for name in ["OS_PASSWORD", "OS_APPLICATION_CREDENTIAL_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "ST_KEY"] {
+        for name in
+            ["OS_PASSWORD", "OS_APPLICATION_CREDENTIAL_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "ST_KEY"]
+        {
             assert!(withheld(name, Child::Tool) && withheld(name, Child::Chosen), "{name}");
         }
         for name in ["OS_AUTH_URL", "OS_CLOUD", "AWS_SHARED_CREDENTIALS_FILE", "AWS_REGION", "ST_AUTH"] {

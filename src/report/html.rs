@@ -214,9 +214,7 @@ fn item(colour: &str, text: &str) -> String {
 
 /// The last restore test or boot.
 fn proof(volume: &VolumeReport) -> String {
-    volume
-        .last_proof
-        .map_or_else(String::new, |proof| format!(", {} {}", proof.level, proof.day().format("%d/%m/%Y")))
+    volume.last_proof.map_or_else(String::new, |proof| format!(", {} {}", proof.level, proof.day().format("%d/%m/%Y")))
 }
 
 fn details(volume: &VolumeReport) -> String {

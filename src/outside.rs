@@ -29,6 +29,7 @@ pub(crate) mod rate;
 pub(crate) mod remembered;
 pub mod replaced;
 pub(crate) mod secret_file;
+mod spans;
 pub(crate) mod spool;
 mod stored;
 mod traffic;
@@ -48,6 +49,11 @@ pub trait BlockRead: Send + Sync {
 
     /// Fills `buf` from byte `offset`. Reading past the end is an error of kind `UnexpectedEof`.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    /// The same, without keeping more than that in memory.
+    fn read_once(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.read_at(offset, buf)
+    }
 
     /// The first byte at or after `offset` that may be non-zero, or `None` if only zeros follow. An implementation
     /// that does not know its holes returns `offset`.

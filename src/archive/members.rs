@@ -47,6 +47,9 @@ use crate::outside::{BlockRead, StoredObject, memory};
 /// threads would wait for each other when members are small.
 pub(super) const SPARE_BUFFERS: usize = 8;
 
+/// Entries of members that are referred to may wait until all before is written, but no more of them.
+const MOST_UNSETTLED: usize = 8192;
+
 /// How much the niceness of the compression threads exceeds that of the others.
 const COMPRESSING_NICE: i32 = 5;
 
@@ -66,6 +69,8 @@ pub struct MemberWriter {
     carrier: Option<Carrier>,
     known: Option<Arc<KnownMembers>>,
     compares_all: bool,
+    /// Entries of members that were referred to since all was written.
+    unsettled_entries: usize,
 }
 
 impl MemberWriter {
@@ -99,6 +104,7 @@ impl MemberWriter {
             carrier: None,
             known: None,
             compares_all: false,
+            unsettled_entries: 0,
         })
     }
 
@@ -176,7 +182,29 @@ impl MemberWriter {
         members: Vec<CarriedMember>,
     ) -> Result<(), ArchiveError> {
         self.end_member()?;
-        let stored = Ready::Stored(Stored { source: Arc::clone(source), members });
+        self.deliver_stored(Stored { source: Some(Arc::clone(source)), members })
+    }
+
+    /// Sets the previous archive, which lies in an object store in parts.
+    pub(super) fn refer_to(&mut self, archive: &Arc<dyn BlockRead>, members: KnownMembersOf) {
+        self.order.refer_to(archive, members);
+    }
+
+    /// Appends members that are adjacent in the previous archive, by referring to them.
+    pub(super) fn write_referred(&mut self, members: Vec<CarriedMember>) -> Result<(), ArchiveError> {
+        self.end_member()?;
+        self.unsettled_entries += members.iter().map(|member| 1 + member.entries.len()).sum::<usize>();
+        self.deliver_stored(Stored { source: None, members })?;
+        if self.unsettled_entries > MOST_UNSETTLED {
+            // What waits behind a slow upload is not bounded by buffers.
+            self.unsettled_entries = 0;
+            self.settle_part()?;
+        }
+        Ok(())
+    }
+
+    fn deliver_stored(&mut self, stored: Stored) -> Result<(), ArchiveError> {
+        let stored = Ready::Stored(stored);
         let delivered = self.order.deliver(self.next_number, stored).map_err(|Failed| self.error())?;
         self.next_number += 1;
         if delivered == Delivered::ToWrite {

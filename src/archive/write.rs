@@ -8,6 +8,7 @@
 mod held;
 mod namer;
 mod queue;
+mod referred;
 mod stored;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use super::tar::TarWriter;
 use crate::encryption::Recipients;
 use crate::entry::{Entry, EntryKind, FileContent, Metadata, Timestamp};
 use crate::events::{Observer, Severity};
+use crate::outside::{BlockRead, Composed, Parts};
 
 /// Options for writing an archive.
 #[derive(Clone)]
@@ -82,6 +84,8 @@ pub struct ArchiveWriter<'a> {
     known: Option<Arc<KnownMembers>>,
     /// What is copied if the previous archive is an object.
     stored: Option<StoredParent>,
+    /// What is referred to if the previous archive lies in parts in an object store.
+    referred: Option<Arc<Parts>>,
     queue: Queue,
     tar: TarWriter<'a>,
 }
@@ -98,6 +102,7 @@ impl<'a> ArchiveWriter<'a> {
             carry: None,
             known: None,
             stored: None,
+            referred: None,
             queue: Queue::default(),
             tar: TarWriter::new(members, sizes, Arc::clone(&options.stop), observer),
         })
@@ -120,6 +125,12 @@ impl<'a> ArchiveWriter<'a> {
             (ParentArchive::Stored(object), _) => {
                 self.stored = Some(StoredParent::new(object));
                 Carry::in_stretches(parent, share, reread_from, stop)
+            }
+            (ParentArchive::Referred(parts), _) => {
+                let archive: Arc<dyn BlockRead> = Arc::new(Composed(Arc::clone(&parts)));
+                self.tar.members().refer_to(&archive, parent.members());
+                self.referred = Some(parts);
+                Carry::new(parent, share, stop)
             }
         };
         self.carry = Some(carry);
@@ -168,6 +179,7 @@ impl<'a> ArchiveWriter<'a> {
             match carry.offer(placed, self.tar.tar_offset())? {
                 Offer::Read(placed) => return self.read_after_stored(placed),
                 Offer::Held => return Ok(()),
+                Offer::Copy(complete) if self.referred.is_some() => return self.take_referred(*complete),
                 Offer::Copy(complete) if self.stored.is_some() => return self.take_stored(*complete),
                 Offer::Copy(complete) => return self.queue_copy(*complete),
                 Offer::GiveUp(given_up) => match self.queue_given_up(given_up)? {
@@ -323,6 +335,7 @@ impl<'a> ArchiveWriter<'a> {
                 // Runs exist only with a previous backup.
                 None => Ok(()),
             },
+            Some(Queued::Refer(complete)) => self.refer_to_group(*complete),
             None => Ok(()),
         }
     }

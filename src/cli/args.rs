@@ -279,7 +279,7 @@ pub(crate) struct SnapshotArgs {
     /// Copy data that is carried forward, even if the destination can share blocks with the last backup
     #[arg(long)]
     pub(crate) no_shared_blocks: bool,
-    /// How the archive is stored in a directory: `plain`, as a file, or `shared`: data that the backups of a volume
+    /// How the archive is stored: `plain`, as a file, or `shared`: data that the backups of a volume
     /// have in common is stored once [default: that of the config, or plain]
     #[arg(long, value_enum, value_name = "LAYOUT")]
     pub(crate) layout: Option<LayoutArg>,

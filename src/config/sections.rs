@@ -80,12 +80,21 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
     let (encryption, encrypted) = encryption::read(&table("encryption"));
     let archive_table = table("archive");
     let archive = ArchiveOptions { encryption: encrypted, ..archive(&archive_table) };
+    let (store, volumes) = (store::read(&table("store")), volumes(reading, &top));
     if archive.layout == ArchiveLayout::Shared && destination.as_deref().is_some_and(is_in_object_store) {
-        reading.mistake(
-            &archive_table.place("layout"),
-            "`layout = \"shared\"` needs a directory, and the destination is in an object store",
-            "write layout = \"plain\"",
-        );
+        let has_images = volumes.iter().any(|volume| volume.mode == Some(BackupMode::Image));
+        let others = [
+            (store.lock.is_some(), "`lock` in [store]"),
+            (archive.encryption.is_some(), "encryption"),
+            (has_images, "`mode = \"image\"`"),
+        ];
+        for (_, with) in others.into_iter().filter(|(is_set, _)| *is_set) {
+            reading.mistake(
+                &archive_table.place("layout"),
+                format!("`layout = \"shared\"` does not work together with {with} in an object store"),
+                "write layout = \"plain\"",
+            );
+        }
     }
     Config {
         backup_destination: destination.unwrap_or(usual.backup_destination),
@@ -126,11 +135,11 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         copy: copy::read(&table("copy"), top.has("copy")),
         fleet: fleet::read(&table("fleet")),
         openstack: openstack::read(&table("openstack"), top.has("openstack")),
-        store: store::read(&table("store")),
+        store,
         verify: verify(&table("verify")),
         rehearse: rehearse::read(&table("rehearse")),
         groups: group::read(reading, &top),
-        volumes: volumes(reading, &top),
+        volumes,
         retention,
         email_recipient,
     }

@@ -7,6 +7,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::spans::Spans;
 use super::{BlockRead, let_go_of_pages};
 
 /// Segments of one composed file that are open at a time.
@@ -27,6 +28,11 @@ pub struct PartPlace {
 pub trait OpenSegment: Send + Sync {
     /// Opens the segment of this name.
     fn open_segment(&self, name: &str) -> io::Result<Arc<dyn BlockRead>>;
+
+    /// Whether each read of a segment is a request to an object store.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 /// The parts of a composed file, in order.
@@ -38,6 +44,9 @@ pub struct Parts {
     open: Box<dyn OpenSegment>,
     /// The segments used last, at the end.
     opened: Mutex<VecDeque<(u32, Arc<dyn BlockRead>)>>,
+    spans: Mutex<Spans>,
+    /// Of each segment, whether a new archive does not refer to it.
+    left: Mutex<Vec<bool>>,
 }
 
 impl Parts {
@@ -49,7 +58,35 @@ impl Parts {
         len_bytes: u64,
         open: Box<dyn OpenSegment>,
     ) -> Self {
-        Self { folder, segments, places, len_bytes, open, opened: Mutex::default() }
+        let (opened, spans, left) = (Mutex::default(), Mutex::default(), Mutex::new(vec![false; segments.len()]));
+        Self { folder, segments, places, len_bytes, open, opened, spans, left }
+    }
+
+    /// Whether its segments lie in an object store.
+    pub fn is_remote(&self) -> bool {
+        self.open.is_remote()
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<bool>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, no new archive refers to the segments that `is_left` names by their numbers.
+    pub fn leave(&self, is_left: impl Fn(usize) -> bool) {
+        for (number, left) in self.left().iter_mut().enumerate() {
+            *left |= is_left(number);
+        }
+    }
+
+    /// Whether no new archive refers to this segment.
+    pub fn is_left(&self, segment: u32) -> bool {
+        usize::try_from(segment).ok().and_then(|number| self.left().get(number).copied()).unwrap_or(true)
+    }
+
+    /// Whether a new archive may refer to all of this range.
+    pub fn may_be_referred_to(&self, at: u64, len: u64) -> bool {
+        at.checked_add(len).is_some_and(|end| end <= self.len_bytes)
+            && self.pieces(at, len).all(|(place, _)| !self.is_left(place.segment))
     }
 
     /// The folder that has the segments.
@@ -126,10 +163,38 @@ impl Parts {
         let mut rest = buf;
         for (place, len) in self.pieces(offset, len) {
             let (piece, behind) = rest.split_at_mut(usize::try_from(len).unwrap_or(usize::MAX).min(rest.len()));
-            self.segment(place.segment)?.read_at(place.offset, piece)?;
+            if self.is_remote() {
+                self.read_span(place, piece)?;
+            } else {
+                self.segment(place.segment)?.read_at(place.offset, piece)?;
+            }
             rest = behind;
         }
         if rest.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Fills `buf` with what begins at `place` and lies in one part, with few requests.
+    fn read_span(&self, mut place: PartPlace, mut buf: &mut [u8]) -> io::Result<()> {
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        while !buf.is_empty() {
+            let copied = spans.copied(place.segment, place.offset, buf);
+            buf = &mut buf[copied..];
+            (place.at, place.offset) = (place.at + copied as u64, place.offset + copied as u64);
+            if copied > 0 {
+                continue;
+            }
+            let mut next = self.pieces(place.at, self.len_bytes);
+            let part_end = next.next().map_or(0, |(_, len)| len).saturating_add(place.offset);
+            let range = spans.next_read(place, buf.len() as u64, part_end, next);
+            let len = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+            let mut bytes = vec![0; len];
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.segment(place.segment)?.read_once(range.start, &mut bytes)?;
+            spans.keep(place.segment, range.start, bytes);
+        }
+        Ok(())
     }
 }
 
@@ -153,6 +218,9 @@ impl BlockRead for Composed {
     }
 
     fn will_read(&self, offset: u64, len: u64) {
+        if self.0.is_remote() {
+            return;
+        }
         for (place, len) in self.0.pieces(offset, len) {
             // A hint; failure costs time only.
             if let Ok(segment) = self.0.segment(place.segment) {
@@ -179,7 +247,7 @@ impl BlockRead for Composed {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use super::{Composed, OpenSegment, PartPlace, Parts};
     use crate::outside::BlockRead;
@@ -194,6 +262,71 @@ mod tests {
                 _ => Err(io::ErrorKind::NotFound.into()),
             }
         }
+    }
+
+    /// Segments of which each read is noted.
+    struct Remote(Arc<Mutex<Vec<(u64, usize)>>>);
+
+    struct RemoteSegment(Vec<u8>, Arc<Mutex<Vec<(u64, usize)>>>);
+
+    impl BlockRead for RemoteSegment {
+        fn len_bytes(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+            self.1.lock().unwrap().push((offset, buf.len()));
+            self.0.read_at(offset, buf)
+        }
+    }
+
+    fn byte(segment: u32, at: u64) -> u8 {
+        u8::try_from((at.wrapping_mul(2_654_435_761) >> 16 ^ u64::from(segment)) & 0xff).unwrap()
+    }
+
+    const SEGMENT_BYTES: u64 = 6 << 20;
+
+    impl OpenSegment for Remote {
+        fn open_segment(&self, name: &str) -> io::Result<Arc<dyn BlockRead>> {
+            let segment = name.parse().unwrap();
+            let bytes = (0..SEGMENT_BYTES).map(|at| byte(segment, at)).collect();
+            Ok(Arc::new(RemoteSegment(bytes, Arc::clone(&self.0))))
+        }
+
+        fn is_remote(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_lies_near_in_an_object_store_is_read_at_once() {
+        // Of two segments in turns, with gaps in both.
+        let (mut places, mut at) = (Vec::new(), 0);
+        for number in 0..400_u64 {
+            let segment = u32::try_from(number % 2).unwrap();
+            places.push(PartPlace { at, segment, offset: number / 2 * 30_000 });
+            at += 10_000;
+        }
+        let reads = Arc::new(Mutex::new(Vec::new()));
+        let segments = vec!["0".to_owned(), "1".to_owned()];
+        let parts = Parts::new("/x".into(), segments, places.clone(), at, Box::new(Remote(Arc::clone(&reads))));
+        let composed = Composed(Arc::new(parts));
+        let mut all = Vec::new();
+        while (all.len() as u64) < at {
+            let mut buf = vec![0; 7919.min(usize::try_from(at).unwrap() - all.len())];
+            composed.read_at(all.len() as u64, &mut buf).unwrap();
+            all.extend(buf);
+        }
+        let expected = places.iter().flat_map(|place| (0..10_000).map(|at| byte(place.segment, place.offset + at)));
+        assert!(expected.eq(all.iter().copied()));
+        let count = reads.lock().unwrap().len();
+        assert!(count <= 14, "{:?}", reads.lock().unwrap());
+        // One place alone takes one short read.
+        let mut buf = [0; 100];
+        composed.read_at(200 * 10_000 + 5, &mut buf).unwrap();
+        assert_eq!(buf[0], byte(0, 100 * 30_000 + 5));
+        let reads = reads.lock().unwrap();
+        assert!(reads.len() == count + 1 && reads[count].1 <= 256 << 10, "{:?}", reads.last());
     }
 
     fn composed(segments: &[&str]) -> Composed {

@@ -362,8 +362,11 @@ fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previ
     let (manifest, kept) = readable(wanted, manifest)?;
     let manifest = &manifest;
     let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
-    if wanted.layout == ArchiveLayout::Shared && archive.parts().is_none() {
-        return Err(UnusableError::PlainLayout);
+    match (wanted.layout, archive.parts()) {
+        (ArchiveLayout::Shared, None) => return Err(UnusableError::PlainLayout),
+        // In a directory its members are copied.
+        (ArchiveLayout::Plain, Some(parts)) if parts.is_remote() => return Err(UnusableError::SharedLayout),
+        _ => {}
     }
     let mut parent = Parent::open(&*archive, index, &manifest.as_parent())?;
     match manifest.encryption.as_ref().map(|record| segments_of(files, record)) {

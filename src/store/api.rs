@@ -20,6 +20,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::StoreError;
 use super::open::OpenError;
@@ -202,6 +203,31 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn new_bytes(&self, name: &str) -> Option<u64> {
         let _ = name;
         None
+    }
+
+    /// The names of the segments that the composed archive `name` refers to; none if it is not composed.
+    fn segments_of(&self, name: &str) -> Result<Vec<String>, OpenError> {
+        let _ = name;
+        Ok(Vec::new())
+    }
+
+    /// From now on, new files do not refer to these segments; with `None` to none that is there.
+    fn leave_segments(&self, names: Option<Vec<String>>) {
+        let _ = names;
+    }
+
+    /// Fails if a segment that one of the published files refers to is missing, or may be removed by another run. Where the
+    /// lock is advice, this is asked before the manifest is published.
+    fn confirm_segments(&self, names: &[String]) -> Result<(), StoreError> {
+        let _ = names;
+        Ok(())
+    }
+
+    /// How long ago the published file `name` was written, by the store's clock; `None` if it is missing, or if that is not
+    /// known.
+    fn age(&self, name: &str) -> Result<Option<Duration>, StoreError> {
+        let _ = name;
+        Ok(None)
     }
 
     /// Frees what no composed archive in this folder of a volume refers to any more.

@@ -234,6 +234,12 @@ impl Backup {
         self.folder.new_bytes(&format!("{}{}", self.stem, self.kind.suffix()))
     }
 
+    /// The names of the segments that its archive and its index refer to.
+    pub(crate) fn segments(&self) -> Result<Vec<String>, OpenError> {
+        let of = |suffix| self.seen().folder.segments_of(&format!("{}{suffix}", self.stem));
+        Ok([of(self.kind.suffix())?, of(index_suffix(self.kind))?].concat())
+    }
+
     /// Whether its files are in a directory of this host.
     pub(crate) fn is_local(&self) -> bool {
         self.folder.is_local()

@@ -190,9 +190,9 @@ pub(crate) fn readable_credentials(root: &Path, options: &StoreOptions) -> Vec<S
     Vec::new()
 }
 
-/// The folder of a volume, in which archives may be composed. That of an object store has none.
+/// The folder of a volume, in which archives may be composed.
 fn with_composed(folder: Folder, composes: bool) -> Folder {
-    if folder.is_local() { SharedFolder::over(folder, composes) } else { folder }
+    SharedFolder::over(folder, composes)
 }
 
 fn made(parent: &dyn Store, name: &str) -> Result<Folder, StoreError> {

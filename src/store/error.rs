@@ -131,6 +131,14 @@ pub enum StoreError {
         /// The reason.
         why: String,
     },
+    /// Another run is about to remove a segment that the new backup refers to, or has removed it.
+    #[error("{} {is}: a run that removes backups found it unneeded; nothing was published, the next backup does not refer to it", path.display())]
+    Unneeded {
+        /// The segment.
+        path: PathBuf,
+        /// What is wrong.
+        is: &'static str,
+    },
     /// All names for a backup of this minute are in use.
     #[error("every name for a backup of this minute is taken in {}: try again in a minute", .0.display())]
     NoFreeName(PathBuf),

@@ -48,6 +48,7 @@ use super::open::OpenError;
 use super::options::LockOptions;
 use super::presence::Space;
 use super::publication::PUBLISHED_WITHIN;
+use super::shared::PARTS;
 use crate::manifest::{LockedRecord, ObjectRecord};
 use crate::objects::ObjectClient;
 use crate::outside::{BlockRead, Traffic};
@@ -196,8 +197,8 @@ impl Store for ObjectStore {
                         return Ok(opened);
                     }
                 }
-                // Only what is missing by its name is missing.
-                None if !name.ends_with(RECORD) => {}
+                // Only what is missing by its name is missing, but an archive has one name.
+                None if !name.ends_with(RECORD) && seen.get(&format!("{key}{PARTS}")).is_none() => {}
                 None => return Err(missing()),
             }
         }
@@ -210,6 +211,9 @@ impl Store for ObjectStore {
             self.seen_of(&key).and_then(|seen| seen.get(&key)).filter(|object| !object.etag.is_empty())
         {
             return Ok(Arc::new(self.blocks_of(object)));
+        }
+        if self.seen_of(&key).is_some_and(|seen| seen.get(&format!("{key}{PARTS}")).is_some()) {
+            return Err(OpenError::Missing(path));
         }
         match self.client.head(&key) {
             Ok(Some(found)) => {
@@ -350,6 +354,11 @@ impl Store for ObjectStore {
     fn is_abandoned(&self, name: &str) -> Result<bool, StoreError> {
         let found = self.client.head(&self.aside(name)?).map_err(|error| self.failed("asking", name, error))?;
         Ok(found.is_none_or(|found| found.age.is_some_and(|age| age >= ABANDONED_AFTER)))
+    }
+
+    fn age(&self, name: &str) -> Result<Option<Duration>, StoreError> {
+        let found = self.client.head(&self.key(name)?).map_err(|error| self.failed("asking", name, error))?;
+        Ok(found.and_then(|found| found.age))
     }
 
     fn lock_options(&self) -> Option<LockOptions> {

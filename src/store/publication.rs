@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::api::{Folder, StoreFile};
 use super::error::StoreError;
-use super::names::{CHECKSUM, MANIFEST, SIGNATURE, files_of};
+use super::names::{CHECKSUM, MANIFEST, SIGNATURE, files_of, index_suffix};
 use super::remains::is_published;
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::Signer;
 use crate::manifest::{Manifest, ObjectRecord, ObjectsRecord};
+use crate::outside::host::uptime;
 
 /// The time from the announcement of a manifest to its publication, at most. Half of the time after which another run takes
 /// it for abandoned.
@@ -40,7 +39,8 @@ impl Publication<'_> {
     /// Returns the manifest if it was changed so.
     pub(super) fn publish(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let Self { volume, stem, kind, has_checksum, .. } = *self;
-        let own = format!("{stem}{MANIFEST}");
+        let name_of = |suffix: &str| format!("{stem}{suffix}");
+        let own = name_of(MANIFEST);
         if !volume.refuses_to_replace() && is_published(&**volume, &own)? {
             return Err(StoreError::Taken(volume.path().join(own)));
         }
@@ -52,7 +52,7 @@ impl Publication<'_> {
         let mut objects = BTreeMap::new();
         let mut manifest = None;
         for suffix in files_of(kind).filter(|suffix| has_checksum || *suffix != CHECKSUM) {
-            let name = format!("{stem}{suffix}");
+            let name = name_of(suffix);
             // The signature is that of the last manifest.
             let is_last = suffix == SIGNATURE || (suffix == MANIFEST && !kind.is_sealed());
             let is_ready = if is_last && !objects.is_empty() {
@@ -61,7 +61,13 @@ impl Publication<'_> {
                 Ok(())
             };
             // Not every filesystem keeps the order of renames: the other names must be durable before the manifest's.
-            let others_are_durable = || if suffix == MANIFEST { in_time(volume, &name, began) } else { Ok(()) };
+            let others_are_durable = || {
+                if suffix != MANIFEST {
+                    return Ok(());
+                }
+                volume.confirm_segments(&[name_of(kind.suffix()), name_of(index_suffix(kind))])?;
+                in_time(volume, &name, began)
+            };
             match is_ready.and_then(|()| others_are_durable()).and_then(|()| volume.publish(&name)) {
                 Ok(None) => {}
                 Ok(Some(object)) => drop(objects.insert(suffix.to_owned(), object)),
@@ -116,10 +122,4 @@ fn in_time(volume: &Folder, manifest: &str, began: Duration) -> Result<(), Store
         return Err(StoreError::TooSlow { path: volume.path().join(manifest), limit_minutes });
     }
     Ok(())
-}
-
-/// Time that also passes while the host is suspended.
-pub(super) fn uptime() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0))
 }

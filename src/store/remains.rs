@@ -7,7 +7,7 @@ use super::belongs::kind_of_manifest;
 use super::error::StoreError;
 use super::names::{MANIFEST, files_before_manifest};
 use super::open::OpenError;
-use super::shared::SEGMENTS_FOLDER;
+use super::shared::{SEGMENTS_FOLDER, has_marks};
 
 /// Removes the remains of an interrupted run from a volume's folder; returns the removed files. Requires the
 /// destination's lock.
@@ -43,7 +43,7 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
     if !manifests.is_empty() {
         volume.sync()?;
     }
-    if !listing.staged.is_empty() || has_staged_segments(volume)? {
+    if !listing.staged.is_empty() || is_freeing_due(volume)? {
         volume.free_unneeded()?;
     }
     for name in manifests {
@@ -57,9 +57,12 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
     Ok(removed)
 }
 
-/// Whether a run was cut off while it wrote a segment.
-fn has_staged_segments(volume: &dyn Store) -> Result<bool, StoreError> {
-    let segments = if volume.is_local() { volume.folder(SEGMENTS_FOLDER, false)? } else { None };
+/// Whether a run was cut off while it wrote a segment; in an object store, whether one is marked.
+fn is_freeing_due(volume: &dyn Store) -> Result<bool, StoreError> {
+    if !volume.refuses_to_replace() {
+        return has_marks(volume);
+    }
+    let segments = volume.folder(SEGMENTS_FOLDER, false)?;
     segments.map_or(Ok(false), |segments| Ok(!segments.list()?.staged.is_empty()))
 }
 

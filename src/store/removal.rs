@@ -25,12 +25,14 @@ pub struct Removals<'a> {
     volume: &'a dyn Store,
     /// The manifests of those whose files are gone.
     set_aside: Vec<String>,
+    /// Whether anything was removed.
+    any: bool,
 }
 
 impl<'a> Removals<'a> {
     /// Removals from the folder of a volume.
     pub fn of(volume: &'a dyn Store) -> Self {
-        Self { volume, set_aside: Vec::new() }
+        Self { volume, set_aside: Vec::new(), any: false }
     }
 
     /// Removes the files of the backup `stem`. Fails if there is no manifest.
@@ -50,14 +52,15 @@ impl<'a> Removals<'a> {
         }
         volume.sync()?;
         self.set_aside.push(manifest);
-        // An object store has nothing to free.
+        self.any = true;
+        // An object store frees only what is marked: nothing depends on the manifest.
         if volume.is_local() { Ok(()) } else { self.discard() }
     }
 
     /// Frees the room. Call it after a failed removal, too: the staged manifest of that one stays.
     pub fn finish(mut self) -> Result<Removal, StoreError> {
         // While the manifests are staged, the next run frees what a crash leaves.
-        let freed = if self.set_aside.is_empty() { Ok(Freed::default()) } else { self.volume.free_unneeded() };
+        let freed = if self.any { self.volume.free_unneeded() } else { Ok(Freed::default()) };
         self.discard()?;
         Ok(Removal { freed })
     }

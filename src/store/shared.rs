@@ -9,7 +9,8 @@
 //!
 //! A [`SharedFolder`] lies over the folder of a volume, and shows a composed archive under its usual name. So all that reads
 //! archives reads these as well. What nothing refers to any more is freed (`free`); what refers is found by reading all
-//! recipes, never by a count that was kept.
+//! recipes, never by a count that was kept. In an object store there is no lock: there a segment is marked, and removed
+//! much later (`marks`).
 
 mod file;
 mod folder;
@@ -17,12 +18,17 @@ mod free;
 mod index_file;
 mod index_text;
 mod known;
+mod left;
+mod marks;
 mod names;
 mod reading;
 mod recipe;
+mod scratch;
 mod segment;
+mod segments_now;
 mod writer;
 
 pub use self::folder::SharedFolder;
+pub(super) use self::marks::has_marks;
 pub use self::names::{ArchiveLayout, PARTS, SEGMENTS_FOLDER};
 pub use self::recipe::{Recipe, RecipeError};

@@ -5,7 +5,9 @@
 //! publishing and removing are stopped at each of their steps, all of them, and each set of changes that were not synced yet
 //! is kept or lost.
 
+mod bucket;
 mod contract;
 mod crash;
 mod memory;
 mod shared;
+mod shared_bucket;

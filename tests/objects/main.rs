@@ -26,6 +26,7 @@ mod overwritten;
 mod private;
 mod real;
 mod requirements;
+mod shared;
 // It answers as a test says.
 #[path = "../cloud/server.rs"]
 #[allow(dead_code, reason = "the answers of an OpenStack cloud are for tests/cloud")]

@@ -5,14 +5,18 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::candidate::{CompleteGroup, Taken};
+use super::decide::Carry;
 use super::group::GroupReader;
 use super::tally::Tally;
 use crate::archive::error::ArchiveError;
 use crate::archive::index::{KeptEntries, MemberLine};
-use crate::archive::members::{CarriedMember, RUN_BYTES, weight};
+use crate::archive::members::{CarriedMember, MemberWriter, RUN_BYTES, weight};
 use crate::archive::placed::{Placed, PreviousLine};
 use crate::archive::tar::TarWriter;
 use crate::entry::EntryKind;
+
+/// The members of a large file that are given to the archive at once.
+const AT_ONCE: usize = 1024;
 
 /// Groups of one member each that are adjacent in the previous archive, and are checked together.
 #[derive(Default)]
@@ -141,6 +145,41 @@ fn next_run(index: &mut GroupReader, next: &mut Option<MemberLine>, mut at: u64,
         run.push(member);
     }
     run
+}
+
+/// Takes the members of a group, which are adjacent in the previous archive, without reading them: `write` gives them to the
+/// archive.
+pub(in crate::archive) fn copy_unread(
+    tar: &mut TarWriter<'_>,
+    complete: CompleteGroup,
+    carry: &mut Carry,
+    write: impl Fn(&mut MemberWriter, Vec<CarriedMember>) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
+    let CompleteGroup { group, taken } = complete;
+    let (index, tally) = carry.copying();
+    if group.members > 1 {
+        let changed = |error| ArchiveError::Write(error);
+        index.seek(group.at).map_err(changed)?;
+        let (mut at, end) = (group.first.tar_offset, group.first.tar_offset + group.tar_length);
+        while at < end {
+            let mut members: Vec<CarriedMember> = Vec::new();
+            while at < end && members.len() < AT_ONCE {
+                let line = index.next_member(at, end).map_err(changed)?;
+                at += line.tar_length;
+                let entries = if at == end { group.entries.clone() } else { KeptEntries::default() };
+                tally.note_copied(line.length, entries.len() as u64, line.tar_length, tar.observer());
+                members.push(CarriedMember { line, entries });
+            }
+            write(tar.members(), members)?;
+        }
+        count(tar, taken);
+    } else {
+        let data_bytes = count(tar, taken);
+        tally.note_copied(group.first.length, group.entries.len() as u64, data_bytes, tar.observer());
+        write(tar.members(), vec![CarriedMember { line: group.first, entries: group.entries }])?;
+    }
+    tar.note_copied(group.tar_length);
+    Ok(())
 }
 
 /// Copies an entry with several members, after everything queued. They are too many to check all before the first

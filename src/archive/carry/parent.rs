@@ -11,7 +11,7 @@ use crate::archive::index::{IndexVersion, RawEntry, RawLine, escape_path};
 use crate::archive::members::{KnownMember, KnownMembersOf};
 use crate::archive::read::index_file::{IndexError, IndexReader, PlacedLine};
 use crate::entry::Timestamp;
-use crate::outside::{BlockRead, Composed, FileBlocks, StoredObject};
+use crate::outside::{BlockRead, Composed, FileBlocks, Parts, StoredObject};
 use crate::shown::hex;
 
 /// The maximum number of groups, and of members of large files and raw images, to remember. Entries of further groups are
@@ -77,11 +77,16 @@ pub(crate) enum ParentArchive {
     File(Arc<dyn BlockRead>),
     /// An object, whose store copies ranges of it.
     Stored(Arc<StoredObject>),
+    /// Composed of parts of objects, which a new archive refers to.
+    Referred(Arc<Parts>),
 }
 
 impl ParentArchive {
     fn of(archive: &dyn BlockRead) -> Result<Self, ParentError> {
         if let Some(parts) = archive.parts() {
+            if parts.is_remote() {
+                return Ok(Self::Referred(Arc::clone(parts)));
+            }
             return Ok(Self::File(Arc::new(Composed(Arc::clone(parts)))));
         }
         match (archive.file(), archive.object()) {
@@ -102,7 +107,7 @@ pub struct Parent {
     archive: ParentArchive,
     tar_bytes: u64,
     groups: GroupTable,
-    /// `None` if the archive is an object: what a changed file or a raw image has of it is not copied.
+    /// `None` if the archive is in an object store: what a changed file or a raw image has of it is not copied.
     data: Option<Arc<KnownData>>,
     /// The table of its segments, if it is encrypted.
     segments: Option<Arc<dyn BlockRead>>,
@@ -159,7 +164,7 @@ impl Parent {
         let (groups, data, left_out) = collecting.finish();
         let data = match &archive {
             ParentArchive::File(file) => Some(Arc::new(data.finish(Arc::clone(file), Arc::clone(&again), version))),
-            ParentArchive::Stored(_) => None,
+            ParentArchive::Stored(_) | ParentArchive::Referred(_) => None,
         };
         let tar_bytes = totals.tar_bytes;
         let (stem, reader) = (said.stem.clone(), GroupReader::new(Arc::clone(&again), version));

@@ -37,9 +37,10 @@ pub(super) enum Ready {
     Stored(Stored),
 }
 
-/// Members that are adjacent in an object, and which its store copies.
+/// Members that are adjacent in the previous archive, which lies in an object store, and is not read.
 pub(super) struct Stored {
-    pub(super) source: Arc<StoredObject>,
+    /// The object that its store copies them from; `None` if the new archive refers to them.
+    pub(super) source: Option<Arc<StoredObject>>,
     pub(super) members: Vec<CarriedMember>,
 }
 

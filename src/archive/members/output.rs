@@ -68,6 +68,13 @@ pub trait ArchiveFile: Write + Send {
         self.write_all(bytes)
     }
 
+    /// Appends a range of the previous archive, whose bytes lie in an object store and are not read.
+    #[doc(hidden)]
+    fn refer_to_range(&mut self, range: Range<u64>) -> io::Result<()> {
+        let _ = range;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Appends a range of an object of the same store, which the store copies. The open part must have its least length.
     #[doc(hidden)]
     fn copy_stored(&mut self, source: &Arc<StoredObject>, range: Range<u64>) -> io::Result<()> {

@@ -166,7 +166,7 @@ impl Sink {
         self.archive.open_part()
     }
 
-    /// Lets the store copy members.
+    /// Lets the store copy members, or refers to them.
     fn write_stored(&mut self, Stored { source, members }: Stored) -> io::Result<()> {
         let start = members.first().map_or(0, |member| member.line.offset);
         let end = members.iter().try_fold(
@@ -176,7 +176,9 @@ impl Sink {
             },
         );
         let end = end.ok_or_else(|| io::Error::other("the members to be copied are not adjacent"))?;
-        self.fill_part()?;
+        if source.is_some() {
+            self.fill_part()?;
+        }
         let Self { archive, sha1, segments, known_segments, lines, totals, copied_on_server_bytes, .. } = self;
         if let Some(segments) = segments {
             let none = || io::Error::other("the segments of the previous archive are not known");
@@ -186,7 +188,10 @@ impl Sink {
                 segments.add_known(line.length, &sha256)?;
             }
         }
-        archive.copy_stored(&source, start..end)?;
+        match source {
+            Some(source) => archive.copy_stored(&source, start..end)?,
+            None => archive.refer_to_range(start..end)?,
+        }
         *sha1 = None;
         *copied_on_server_bytes += end - start;
         totals.add_carried(lines, &members);

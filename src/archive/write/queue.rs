@@ -10,11 +10,14 @@ use crate::archive::placed::Placed;
 const AHEAD_ENTRIES: usize = 128;
 /// The approximate maximum size of the waiting entries' attributes.
 const AHEAD_XATTR_BYTES: usize = 8 << 20;
+/// How many items wait at most.
+const MOST_ITEMS: usize = 1024;
 
 /// A waiting entry or run of groups.
 pub(super) enum Queued {
     Read(Box<Placed>),
     Copy(Box<CopyRun>),
+    Refer(Box<CompleteGroup>),
 }
 
 /// Waiting items in the archive's order.
@@ -28,9 +31,9 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Whether the maximum number of open entries is reached.
+    /// Whether no more may wait.
     pub(super) fn is_full(&self) -> bool {
-        self.reads >= AHEAD_ENTRIES || self.xattr_bytes >= AHEAD_XATTR_BYTES
+        self.reads >= AHEAD_ENTRIES || self.xattr_bytes >= AHEAD_XATTR_BYTES || self.items.len() >= MOST_ITEMS
     }
 
     /// Whether nothing waits, except perhaps the open run.
@@ -63,6 +66,11 @@ impl Queue {
     /// Takes the open run, if it is not empty; a new one begins.
     pub(super) fn take_open_run(&mut self) -> Option<CopyRun> {
         (!self.open_run.is_empty()).then(|| std::mem::take(&mut self.open_run))
+    }
+
+    /// Adds a group that the archive refers to.
+    pub(super) fn push_referred(&mut self, complete: CompleteGroup) {
+        self.items.push_back(Queued::Refer(Box::new(complete)));
     }
 
     /// Adds a run whose members were submitted for checking.

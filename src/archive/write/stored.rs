@@ -8,24 +8,18 @@ use crate::archive::carry::candidate::CompleteGroup;
 use crate::archive::carry::copy;
 use crate::archive::carry::segment::{Piece, Settled, Step};
 use crate::archive::error::ArchiveError;
-use crate::archive::index::KeptEntries;
-use crate::archive::members::CarriedMember;
 use crate::archive::placed::Placed;
 use crate::entry::EntryKind;
 
-/// The members of a large file that are written at once.
-const AT_ONCE: usize = 1024;
 /// What an entry takes in memory besides its text and its attributes.
 const ENTRY_BYTES: usize = 512;
 
 fn piece_of(complete: &CompleteGroup) -> Option<Piece> {
     let CompleteGroup { group, taken } = complete;
-    // An entry other than a file is that long only because of its attributes; too rare to be copied.
-    let is_file = || taken.iter().all(|taken| matches!(taken.placed.entry.kind, EntryKind::File(_)));
-    let length = group.length.filter(|_| group.members == 1 || is_file())?;
+    let range = complete.referred_range()?;
     let xattr_bytes: usize = taken.iter().map(|taken| taken.placed.entry.xattr_bytes()).sum();
     let weight = group.entries.text_bytes() + taken.len() * ENTRY_BYTES + xattr_bytes;
-    Some(Piece { offset: group.first.offset, length, tar_length: group.tar_length, weight })
+    Some(Piece { offset: range.start, length: range.end - range.start, tar_length: group.tar_length, weight })
 }
 
 impl ArchiveWriter<'_> {
@@ -87,35 +81,11 @@ impl ArchiveWriter<'_> {
     }
 
     /// Lets the store copy a group, after everything before.
-    fn copy_group(&mut self, CompleteGroup { group, taken }: CompleteGroup) -> Result<(), ArchiveError> {
+    fn copy_group(&mut self, complete: CompleteGroup) -> Result<(), ArchiveError> {
         let (Some(stored), Some(carry)) = (&self.stored, &mut self.carry) else { return Ok(()) };
         self.tar.check_stop()?;
         let source = Arc::clone(&stored.source);
-        let (index, tally) = carry.copying();
-        if group.members > 1 {
-            let changed = |error| ArchiveError::Write(error);
-            index.seek(group.at).map_err(changed)?;
-            let (mut at, end) = (group.first.tar_offset, group.first.tar_offset + group.tar_length);
-            while at < end {
-                let mut members: Vec<CarriedMember> = Vec::new();
-                while at < end && members.len() < AT_ONCE {
-                    let line = index.next_member(at, end).map_err(changed)?;
-                    at += line.tar_length;
-                    let entries = if at == end { group.entries.clone() } else { KeptEntries::default() };
-                    tally.note_copied(line.length, entries.len() as u64, line.tar_length, self.tar.observer());
-                    members.push(CarriedMember { line, entries });
-                }
-                self.tar.members().write_stored(&source, members)?;
-            }
-            copy::count(&mut self.tar, taken);
-        } else {
-            let data_bytes = copy::count(&mut self.tar, taken);
-            tally.note_copied(group.first.length, group.entries.len() as u64, data_bytes, self.tar.observer());
-            let member = CarriedMember { line: group.first, entries: group.entries };
-            self.tar.members().write_stored(&source, vec![member])?;
-        }
-        self.tar.note_copied(group.tar_length);
-        Ok(())
+        copy::copy_unread(&mut self.tar, complete, carry, |members, whole| members.write_stored(&source, whole))
     }
 
     /// Queues an entry to be read, after the groups that are held.

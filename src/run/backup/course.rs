@@ -41,7 +41,15 @@ pub(super) fn work(
     require_memory(options.kind(), options.threads(), options.archive.level).map_err(BackupError::Memory)?;
     let signer = options.archive.encryption.as_ref().map(EncryptionOptions::signer).transpose()?;
     if options.archive.layout == ArchiveLayout::Shared && !destination.is_local() {
-        return Err(BackupError::SharedInObjectStore(destination.root().to_owned()));
+        let with = match destination.store().lock_options() {
+            Some(_) => Some("`lock` in [store]"),
+            None if options.kind().is_sealed() => Some("encryption"),
+            None if options.mode == BackupMode::Image => Some("`mode = \"image\"`"),
+            None => None,
+        };
+        if let Some(with) = with {
+            return Err(BackupError::SharedInObjectStore { destination: destination.root().to_owned(), with });
+        }
     }
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.name() });
@@ -51,6 +59,9 @@ pub(super) fn work(
     let backups = list_volume(&*volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
     let backups = EarlierBackups::of(&backups);
+    if options.archive.layout == ArchiveLayout::Shared && !destination.is_local() {
+        leave_segments_of_bad_ones(&volume, &backups);
+    }
     let (backups, collector) = (&backups, &collector);
     let backup = UnderWay { source, destination, backups, options, world, collector, started_at, signer };
     let outcome = match options.mode {
@@ -69,6 +80,13 @@ pub(super) fn work(
         worst: outcome.worst_problem.filter(|worst| *worst > Severity::Notice),
     });
     Ok(outcome)
+}
+
+/// In an object store what is carried forward is not read, so that nothing is carried from segments in which a verification
+/// may have found damage.
+fn leave_segments_of_bad_ones(volume: &Folder, backups: &EarlierBackups<'_>) {
+    let bad = backups.iter().filter(|backup| backup.is_bad());
+    bad.for_each(|backup| volume.leave_segments(backup.entry.files().segments().ok()));
 }
 
 fn run<'scope, 'env>(

@@ -77,10 +77,15 @@ pub enum BackupError {
     Sign(#[source] io::Error),
     /// The shared layout in an object store.
     #[error(
-        "the shared layout needs a directory, and {} is in an object store: set `layout = \"plain\"` in [archive]",
-        .0.display()
+        "{} is in an object store, where the shared layout does not work together with {with}: set `layout = \"plain\"` in [archive]",
+        destination.display()
     )]
-    SharedInObjectStore(PathBuf),
+    SharedInObjectStore {
+        /// The destination.
+        destination: PathBuf,
+        /// What it does not work with.
+        with: &'static str,
+    },
     /// An exclude pattern.
     #[error(transparent)]
     Exclude(#[from] BadPattern),

@@ -41,8 +41,10 @@ pub(super) fn manifest(
     let members = &written.members;
     let archive_sha1 = members.archive_sha1.map_or_else(String::new, |sha1| hex(&sha1));
     let checksum = checksum_text(stem, kind, &archive_sha1).filter(|_| backup.options.checksum);
+    let has_unread = members.copied_on_server_bytes > 0;
+    let reread_to = written.reread_to.or(has_unread.then_some(0));
     let on_server =
-        written.reread_to.map(|reread_to| OnServerRecord { copied_bytes: members.copied_on_server_bytes, reread_to });
+        reread_to.map(|reread_to| OnServerRecord { copied_bytes: members.copied_on_server_bytes, reread_to });
     let carried = before.previous.zip(written.carried).map(|(previous, counts)| CarriedRecord {
         parent: previous.stem.clone(),
         parent_archive_sha1: previous.digests.archive_sha1.clone(),

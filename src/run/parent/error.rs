@@ -80,6 +80,9 @@ pub(in crate::run) enum UnusableError {
     /// Its members are larger than those of the shared layout.
     #[error("it is in the plain layout, and the members of the shared one are smaller")]
     PlainLayout,
+    /// Its parts lie in an object store, and are not read.
+    #[error("it is in the shared layout, and in an object store its data cannot be copied into the plain one")]
+    SharedLayout,
     /// Its manifest has no date, which the schedule of re-reads needs.
     #[error("its manifest has no date")]
     NoDate,

@@ -17,6 +17,7 @@ use crate::store::backup::RECORD;
 use crate::store::error::StoreError;
 use crate::store::local::TEMPORARY_PREFIX;
 use crate::store::open::OpenError;
+use crate::store::shared::PARTS;
 
 impl ObjectStore {
     /// What was seen, if it has all that begins with `start`.
@@ -65,8 +66,8 @@ impl ObjectStore {
             }
             // A listing may lack what is there, but one that has the archive of this stem lacks no second one.
             let (stem, _) = ArchiveKind::of_name(name)?;
-            let key_of = |kind: ArchiveKind| self.key(&format!("{stem}{}", kind.suffix())).ok();
-            let mut archives = ArchiveKind::ALL.into_iter().filter_map(key_of);
+            let names = |kind: ArchiveKind| ["", PARTS].map(|parts| format!("{stem}{}{parts}", kind.suffix()));
+            let mut archives = ArchiveKind::ALL.into_iter().flat_map(names).filter_map(|name| self.key(&name).ok());
             if archives.any(|key| seen.get(&key).is_some()) {
                 return None;
             }

@@ -10,10 +10,10 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 use crate::objects::{ObjectClient, ObjectError};
+use crate::outside::host::uptime;
 use crate::owner::{Owner, OwnerState};
 use crate::shown;
 use crate::store::api::{Lock, RunLock};
-use crate::store::publication::uptime;
 
 /// A killed run holds others up for so long at most.
 const LEASE: TimeDelta = TimeDelta::minutes(10);

@@ -66,6 +66,17 @@ impl BlockRead for ObjectBlocks {
         self.object.len_bytes
     }
 
+    fn read_once(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.object.len_bytes);
+        let range = offset..end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let read = self.client.get_range_of(&self.object.key, &range, &self.object.etag).map_err(io::Error::other)?;
+        if read.len() != buf.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buf.copy_from_slice(&read);
+        Ok(())
+    }
+
     fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.object.len_bytes);
         if end.is_none() {

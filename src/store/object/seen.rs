@@ -12,6 +12,7 @@ use crate::objects::{ListedObject, ObjectClient, ObjectError, ObjectListing};
 use crate::store::at_once::AtOnce;
 use crate::store::backup::RECORD;
 use crate::store::names::{CHECKSUM, INDEX, MANIFEST};
+use crate::store::shared::PARTS;
 
 /// Fewer objects are read one by one.
 const FEW: usize = 4;
@@ -160,7 +161,8 @@ pub(super) fn named(object: &ListedObject) -> Named<'_> {
 /// Whether objects of this name are kept on this host: they are read again and again, and never change.
 pub(super) fn is_kept(key: &str) -> bool {
     let name = versions::name_of(key).unwrap_or(key);
-    [MANIFEST, INDEX, CHECKSUM, RECORD].iter().any(|suffix| name.ends_with(suffix)) || catalogue::is_catalogue(name)
+    [MANIFEST, INDEX, CHECKSUM, RECORD, PARTS].iter().any(|suffix| name.ends_with(suffix))
+        || catalogue::is_catalogue(name)
 }
 
 /// Whether objects of this name are too small to have parts.

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::left::LeftSegments;
 use super::segment::NewSegment;
-use super::writer::{ARCHIVE_BYTES_A_PART, Built, PartsWriter};
+use super::writer::{Built, OF_ARCHIVE, PartsWriter};
 use crate::archive::kind::ArchiveKind;
 use crate::archive::members::ArchiveFile;
 use crate::outside::BlockRead;
@@ -21,15 +22,15 @@ pub(super) struct SharedFile {
 
 impl SharedFile {
     /// Of the archive `archive`.
-    pub(super) fn create(volume: &Folder, archive: &str) -> Result<Self, StoreError> {
+    pub(super) fn create(volume: &Folder, archive: &str, left: Arc<LeftSegments>) -> Result<Self, StoreError> {
         let stem = ArchiveKind::of_name(archive).map_or(archive, |(stem, _)| stem);
-        Ok(Self { segment: NewSegment::create(volume, archive, stem, "")?, built: Arc::default() })
+        Ok(Self { segment: NewSegment::create(volume, archive, (stem, ""), left)?, built: Arc::default() })
     }
 }
 
 impl StoreFile for SharedFile {
     fn writer(&self, _: Content) -> io::Result<Box<dyn ArchiveFile>> {
-        Ok(Box::new(PartsWriter::new(&self.segment, Arc::clone(&self.built), ARCHIVE_BYTES_A_PART)?))
+        Ok(Box::new(PartsWriter::new(&self.segment, Arc::clone(&self.built), &OF_ARCHIVE)?))
     }
 
     fn write_all(&self, bytes: &[u8]) -> Result<(), StoreError> {

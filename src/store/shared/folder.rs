@@ -4,18 +4,21 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::file::SharedFile;
 use super::free::free;
 use super::index_file::{IndexFile, index_of};
+use super::left::LeftSegments;
+use super::marks;
 use super::names::{PARTS, SEGMENTS_FOLDER};
-use super::reading::{hold_to_read, read_recipe};
+use super::reading::{SegmentsOf, hold_to_read, read_recipe};
 use super::recipe::Recipe;
-use super::segment::date_of;
+use super::segment::first_name;
 use crate::archive::kind::ArchiveKind;
 use crate::manifest::{LockedRecord, ObjectRecord};
-use crate::outside::{BlockRead, Composed, OpenSegment, Parts, Traffic};
-use crate::store::api::{Folder, Freed, Listing, Lock, ObjectStates, RunLock, Store, StoreFile, Writers};
+use crate::outside::{BlockRead, Composed, Parts, Traffic};
+use crate::store::api::{Folder, Freed, Listing, Lock, ObjectStates, Store, StoreFile, Writers};
 use crate::store::error::StoreError;
 use crate::store::names::INDEX;
 use crate::store::open::OpenError;
@@ -29,22 +32,36 @@ pub struct SharedFolder {
     composes: bool,
     /// The lengths of segments that were looked up.
     lengths: Mutex<HashMap<String, Option<u64>>>,
+    left: Arc<LeftSegments>,
 }
 
 impl SharedFolder {
     /// Over the folder of a volume. With `composes`, new archives are composed.
     pub fn over(below: Folder, composes: bool) -> Folder {
-        Arc::new(Self { below, composes, lengths: Mutex::default() })
+        Arc::new(Self { below, composes, lengths: Mutex::default(), left: Arc::default() })
     }
 
     fn segments(&self) -> Result<Option<Folder>, StoreError> {
         self.below.folder(SEGMENTS_FOLDER, false)
     }
 
+    /// The segments to be read: in an object store as one listing shows them.
+    fn segments_to_read(&self) -> Result<Option<Folder>, StoreError> {
+        let Some(segments) = self.segments()? else { return Ok(None) };
+        Ok(Some(segments.survey(&[])?.unwrap_or(segments)))
+    }
+
     /// The length of a segment, as it was when it was first asked for.
     fn segment_length(&self, segments: &dyn Store, name: &str) -> Option<u64> {
         let mut lengths = self.lengths.lock().unwrap_or_else(PoisonError::into_inner);
-        *lengths.entry(name.to_owned()).or_insert_with(|| segments.length(name))
+        // A listing may lack what was just written.
+        let length = || segments.length(name).or_else(|| segments.detached().length(name));
+        *lengths.entry(name.to_owned()).or_insert_with(length)
+    }
+
+    /// Whether the new file `name` will be composed, or may be.
+    fn will_be_composed(&self, name: &str) -> bool {
+        self.composes && may_be_composed(name)
     }
 
     /// The recipe of the archive `name`, all of whose segments are long enough; and their folder.
@@ -56,7 +73,8 @@ impl SharedFolder {
         })?;
         let failed = |path: PathBuf, source| OpenError::Io { path, source };
         let segments_path = self.path().join(SEGMENTS_FOLDER);
-        let segments = self.segments().map_err(|error| failed(segments_path.clone(), io::Error::other(error)))?;
+        let segments = self.segments_to_read();
+        let segments = segments.map_err(|error| failed(segments_path.clone(), io::Error::other(error)))?;
         for (segment, end) in recipe.segments.iter().zip(recipe.ends()) {
             let found = segments.as_ref().and_then(|segments| self.segment_length(&**segments, segment));
             let what = match found {
@@ -76,7 +94,8 @@ impl SharedFolder {
         let segments = self.segments().map_err(|error| failed(io::Error::other(error)))?;
         let held = segments.map(|segments| hold_to_read(&*segments)).transpose().map_err(failed)?;
         let (recipe, segments) = self.recipe(name)?;
-        let open = Box::new(SegmentsOf { segments, path: path.clone(), _held: held });
+        let is_remote = !self.below.is_local();
+        let open = Box::new(SegmentsOf { segments, is_remote, path: path.clone(), held });
         let Recipe { segments, places, len_bytes } = recipe;
         Ok(Arc::new(Composed(Arc::new(Parts::new(path, segments, places, len_bytes, open)))))
     }
@@ -110,6 +129,10 @@ impl SharedFolder {
     }
 }
 
+fn is_not_staged(folder: &dyn Store, name: &str) -> bool {
+    matches!(folder.open_staged(name), Err(OpenError::Missing(_)))
+}
+
 fn is_archive(name: &str) -> bool {
     ArchiveKind::of_name(name).is_some()
 }
@@ -121,7 +144,8 @@ fn may_be_composed(name: &str) -> bool {
 
 /// The stored text of the index `name` in the folder `volume`.
 fn stored_text(volume: &Folder, name: &str) -> Option<Arc<dyn BlockRead>> {
-    let folder = SharedFolder { below: Arc::clone(volume), composes: false, lengths: Mutex::default() };
+    let below = Arc::clone(volume);
+    let folder = SharedFolder { below, composes: false, lengths: Mutex::default(), left: Arc::default() };
     folder.open_composed(name).ok()
 }
 
@@ -130,21 +154,6 @@ fn shown_as(name: String) -> String {
     match name.strip_suffix(PARTS) {
         Some(name) if may_be_composed(name) => name.to_owned(),
         _ => name,
-    }
-}
-
-/// The segments of an open archive.
-struct SegmentsOf {
-    segments: Option<Folder>,
-    path: PathBuf,
-    _held: Option<RunLock>,
-}
-
-impl OpenSegment for SegmentsOf {
-    fn open_segment(&self, name: &str) -> io::Result<Arc<dyn BlockRead>> {
-        let missing = || OpenError::Missing(self.path.join(name));
-        let opened = self.segments.as_ref().map_or_else(|| Err(missing()), |segments| segments.open(name));
-        opened.map_err(io::Error::other)
     }
 }
 
@@ -174,7 +183,7 @@ impl Store for SharedFolder {
     }
 
     fn survey(&self, below: &[String]) -> Result<Option<Folder>, StoreError> {
-        self.below.survey(below)
+        Ok(self.below.survey(below)?.map(|seen| Self::over(seen, self.composes)))
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
@@ -190,17 +199,17 @@ impl Store for SharedFolder {
     }
 
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
-        if self.composes && is_archive(name) {
-            return Ok(Box::new(SharedFile::create(&self.below, name)?));
+        if !self.will_be_composed(name) {
+            return self.below.create(name);
         }
-        if self.composes && name.ends_with(INDEX) {
-            return Ok(Box::new(IndexFile::create(&self.below, name, stored_text)?));
+        if is_archive(name) {
+            return Ok(Box::new(SharedFile::create(&self.below, name, Arc::clone(&self.left))?));
         }
-        self.below.create(name)
+        Ok(Box::new(IndexFile::create(&self.below, name, Arc::clone(&self.left), stored_text)?))
     }
 
     fn create_own(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
-        if self.composes && may_be_composed(name) { self.create(name) } else { self.below.create_own(name) }
+        if self.will_be_composed(name) { self.create(name) } else { self.below.create_own(name) }
     }
 
     fn resume(&self, name: &str) -> Result<Option<Box<dyn StoreFile>>, StoreError> {
@@ -212,8 +221,13 @@ impl Store for SharedFolder {
         if !may_be_composed(name) {
             return self.below.publish(name);
         }
+        if !self.below.refuses_to_replace() {
+            // Its name is that of a run, so that there is no other of it.
+            let is_composed = |name| is_archive(name) || is_not_staged(&*self.below, name);
+            return self.below.publish(if self.will_be_composed(name) && is_composed(name) { &parts } else { name });
+        }
         // It has one of the two names.
-        let is_composed = matches!(self.below.open_staged(name), Err(OpenError::Missing(_)));
+        let is_composed = is_not_staged(&*self.below, name);
         let (own, other) = if is_composed { (parts.as_str(), name) } else { (name, parts.as_str()) };
         if self.below.length(other).is_some() {
             return Err(StoreError::Taken(self.path().join(other)));
@@ -222,7 +236,10 @@ impl Store for SharedFolder {
     }
 
     fn objects(&self, start: &str) -> Result<Option<ObjectStates>, StoreError> {
-        self.below.objects(start)
+        let Some(mut states) = self.below.objects(start)? else { return Ok(None) };
+        states.by_name =
+            std::mem::take(&mut states.by_name).into_iter().map(|(name, state)| (shown_as(name), state)).collect();
+        Ok(Some(states))
     }
 
     fn is_half_published(&self, name: &str) -> bool {
@@ -279,6 +296,8 @@ impl Store for SharedFolder {
         if length.is_some() || !may_be_composed(name) {
             return length;
         }
+        // Otherwise each name that an archive might have is asked for.
+        self.below.length(&format!("{name}{PARTS}"))?;
         if !is_archive(name) {
             return self.open(name).ok().map(|index| index.len_bytes());
         }
@@ -325,11 +344,35 @@ impl Store for SharedFolder {
         let stem = ArchiveKind::of_name(name).map(|(stem, _)| stem)?;
         let recipe = read_recipe(&*self.below, &format!("{name}{PARTS}")).ok()?;
         // The new segment has the date of the night.
-        let date = date_of(stem)?.to_string();
-        Some(recipe.parts().filter(|(segment, ..)| segment.starts_with(&date)).map(|(_, _, length)| length).sum())
+        let start = first_name(stem);
+        Some(recipe.parts().filter(|(segment, ..)| segment.starts_with(&start)).map(|(_, _, length)| length).sum())
+    }
+
+    fn segments_of(&self, name: &str) -> Result<Vec<String>, OpenError> {
+        match read_recipe(&*self.below, &format!("{name}{PARTS}")) {
+            Ok(recipe) => Ok(recipe.segments),
+            Err(OpenError::Missing(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn leave_segments(&self, names: Option<Vec<String>>) {
+        self.left.leave(names);
+    }
+
+    fn confirm_segments(&self, names: &[String]) -> Result<(), StoreError> {
+        // Where there is a lock, nothing is removed meanwhile.
+        if self.below.refuses_to_replace() || !self.composes {
+            return Ok(());
+        }
+        marks::confirm(&*self.below, names.iter().filter(|name| may_be_composed(name)))
+    }
+
+    fn age(&self, name: &str) -> Result<Option<Duration>, StoreError> {
+        self.below.age(name)
     }
 
     fn free_unneeded(&self) -> Result<Freed, StoreError> {
-        free(&*self.below)
+        if self.below.refuses_to_replace() { free(&*self.below) } else { marks::free(&*self.below) }
     }
 }

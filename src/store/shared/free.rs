@@ -60,10 +60,10 @@ pub(super) fn free(volume: &dyn Store) -> Result<Freed, StoreError> {
 }
 
 /// Ranges of segments.
-type Ranges = HashMap<String, Vec<Range<u64>>>;
+pub(super) type Ranges = HashMap<String, Vec<Range<u64>>>;
 
 /// The ranges of each segment that an archive refers to, sorted and joined. The error says why that is not known.
-fn needed(volume: &dyn Store) -> Result<Ranges, String> {
+pub(super) fn needed(volume: &dyn Store) -> Result<Ranges, String> {
     let listing = volume.list().map_err(|error| with_causes(&error))?;
     let mut needed = Ranges::new();
     let mut add = |recipe: &Recipe| {

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::index_text::{Lines, Pieces, Sums, To, is_of_this_version, pieces_of};
+use super::left::LeftSegments;
 use super::names::PARTS;
+use super::scratch::ScratchFile;
 use super::segment::{NewSegment, date_of};
-use super::writer::{Built, INDEX_BYTES_A_PART, PartsWriter};
+use super::writer::{Built, OF_INDEX, OF_REMOTE_INDEX, PartsWriter};
 use crate::archive::members::ArchiveFile;
 use crate::outside::unnamed::unnamed_file;
-use crate::outside::{BlockRead, FileBlocks};
+use crate::outside::{BlockCursor, BlockRead, FileBlocks};
 use crate::store::api::{Content, Folder, StoreFile};
 use crate::store::error::StoreError;
 use crate::store::names::INDEX;
@@ -27,6 +29,7 @@ pub(super) struct IndexFile {
     plain: Box<dyn StoreFile>,
     /// Kept until this is dropped, which is after it was published.
     segment: Mutex<Option<NewSegment>>,
+    left: Arc<LeftSegments>,
     /// Opens the text of the index before.
     previous: fn(&Folder, &str) -> Option<Arc<dyn BlockRead>>,
 }
@@ -35,14 +38,31 @@ impl IndexFile {
     pub(super) fn create(
         volume: &Folder,
         name: &str,
+        left: Arc<LeftSegments>,
         previous: fn(&Folder, &str) -> Option<Arc<dyn BlockRead>>,
     ) -> Result<Self, StoreError> {
-        let plain = volume.create(name)?;
-        Ok(Self { volume: volume.clone(), name: name.to_owned(), plain, segment: Mutex::default(), previous })
+        // A long object would be sent while it is written.
+        let plain: Box<dyn StoreFile> = if volume.is_local() {
+            volume.create(name)?
+        } else {
+            Box::new(ScratchFile::create(volume.path_of_staged(name))?)
+        };
+        Ok(Self { volume: volume.clone(), name: name.to_owned(), plain, segment: Mutex::default(), left, previous })
     }
 
     fn stem(&self) -> &str {
         self.name.strip_suffix(INDEX).unwrap_or(&self.name)
+    }
+
+    /// Stages the index in an object store, which has nothing of it yet.
+    fn stage_as_it_is(&self, bytes: u64) -> Result<(), StoreError> {
+        let file = self.volume.create_own(&self.name)?;
+        let failed = || StoreError::io("writing", self.volume.path());
+        let mut out = file.writer(Content::Index).map_err(failed())?;
+        io::copy(&mut BlockCursor::new(self.plain.read()?), &mut out).map_err(failed())?;
+        out.flush().map_err(failed())?;
+        drop(out);
+        file.settle(bytes)
     }
 
     /// Writes the stored text; `None` if the index is not one of this version.
@@ -52,7 +72,8 @@ impl IndexFile {
             return Ok(None);
         }
         let built = Arc::new(Mutex::new(Built::default()));
-        let mut out = PartsWriter::new(segment, Arc::clone(&built), INDEX_BYTES_A_PART)?;
+        let limits = if self.volume.is_local() { &OF_INDEX } else { &OF_REMOTE_INDEX };
+        let mut out = PartsWriter::new(segment, Arc::clone(&built), limits)?;
         if let Some(previous) =
             last_before(&self.volume, &self.name).and_then(|last| (self.previous)(&self.volume, &last))
         {
@@ -101,13 +122,18 @@ impl StoreFile for IndexFile {
 
     fn settle(&self, expected_bytes: u64) -> Result<(), StoreError> {
         self.plain.settle(expected_bytes)?;
-        let segment = NewSegment::create(&self.volume, &self.name, self.stem(), INDEX)?;
+        let left = Arc::clone(&self.left);
+        let segment = NewSegment::create(&self.volume, &self.name, (self.stem(), INDEX), left)?;
         let composed = self.compose(&segment);
         let path = segment.segments.path_of_staged(&segment.name);
         // Otherwise the index stays as it is.
-        let Some(built) = composed.map_err(StoreError::io("writing", &path))? else { return Ok(()) };
+        let Some(built) = composed.map_err(StoreError::io("writing", &path))? else {
+            return if self.volume.is_local() { Ok(()) } else { self.stage_as_it_is(expected_bytes) };
+        };
         segment.settle(&built.recipe, built.new_bytes)?;
-        self.volume.discard(&self.name)?;
+        if self.volume.is_local() {
+            self.volume.discard(&self.name)?;
+        }
         *self.segment.lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
         Ok(())
     }

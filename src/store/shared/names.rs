@@ -12,5 +12,7 @@ pub enum ArchiveLayout {
 
 /// The suffix of a recipe, behind the name of the archive.
 pub const PARTS: &str = ".parts";
+/// The suffix of a mark, behind the name of a segment: in an object store, what has it is removed later.
+pub(super) const UNNEEDED: &str = ".unneeded";
 /// The folder of the segments, in that of the volume.
 pub const SEGMENTS_FOLDER: &str = "segments";

@@ -7,8 +7,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::recipe::{MOST_BYTES, Recipe};
-use crate::outside::{BlockCursor, BlockRead};
-use crate::store::api::{RunLock, Store};
+use crate::outside::{BlockCursor, BlockRead, OpenSegment};
+use crate::store::api::{Folder, RunLock, Store};
+use crate::store::names::INDEX;
 use crate::store::open::OpenError;
 
 /// How often a reader looks for the end of freeing, and how long it waits each time.
@@ -38,4 +39,32 @@ pub(super) fn hold_to_read(segments: &dyn Store) -> io::Result<RunLock> {
         sleep(WAIT);
     }
     Err(io::Error::new(io::ErrorKind::WouldBlock, "room in it is being freed by another process; try again later"))
+}
+
+/// The segments of an open archive.
+pub(super) struct SegmentsOf {
+    pub(super) segments: Option<Folder>,
+    pub(super) is_remote: bool,
+    pub(super) path: PathBuf,
+    /// Nothing of them is freed meanwhile.
+    #[allow(dead_code, reason = "it is held, and not used")]
+    pub(super) held: Option<RunLock>,
+}
+
+impl OpenSegment for SegmentsOf {
+    fn open_segment(&self, name: &str) -> io::Result<Arc<dyn BlockRead>> {
+        let missing = || OpenError::Missing(self.path.join(name));
+        let opened = self.segments.as_ref().map_or_else(
+            || Err(missing()),
+            // Those of indexes are short, and this host has most of them.
+            |segments| {
+                if self.is_remote && !name.ends_with(INDEX) { segments.open_unread(name) } else { segments.open(name) }
+            },
+        );
+        opened.map_err(io::Error::other)
+    }
+
+    fn is_remote(&self) -> bool {
+        self.is_remote
+    }
 }

@@ -1,15 +1,18 @@
 //! A new segment, and the recipe that refers to it.
 
 use std::io;
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 
+use super::left::LeftSegments;
 use super::names::{PARTS, SEGMENTS_FOLDER};
 use super::reading::hold_to_read;
 use super::recipe::Recipe;
 use crate::store::api::{Folder, RunLock, StoreFile};
 use crate::store::error::StoreError;
 use crate::store::open::OpenError;
+use crate::store::stem::{is_run, without_run};
 
 /// A segment that is written. Dropping it removes the segment, unless the recipe is published.
 #[derive(Debug)]
@@ -20,25 +23,39 @@ pub(super) struct NewSegment {
     pub(super) segments: Folder,
     pub(super) name: String,
     pub(super) file: Box<dyn StoreFile>,
+    /// What is not referred to.
+    pub(super) left: Arc<LeftSegments>,
     /// Nothing is freed while it is written.
     _held: RunLock,
 }
 
 impl NewSegment {
     /// For the file `of`, whose stem is `stem`; the segment's name ends with `suffix`.
-    pub(super) fn create(volume: &Folder, of: &str, stem: &str, suffix: &str) -> Result<Self, StoreError> {
+    pub(super) fn create(
+        volume: &Folder,
+        of: &str,
+        (stem, suffix): (&str, &str),
+        left: Arc<LeftSegments>,
+    ) -> Result<Self, StoreError> {
         let path = volume.path().join(SEGMENTS_FOLDER);
         let segments = volume.folder(SEGMENTS_FOLDER, true)?.ok_or_else(|| StoreError::Missing(path.clone()))?;
         let held = hold_to_read(&*segments).map_err(StoreError::io("writing in", &path))?;
-        let listing = segments.list()?;
-        let date = date_of(stem).map_or_else(|| "night".to_owned(), |date| date.to_string());
-        let first = std::iter::once(format!("{date}{suffix}"));
-        let mut names = first.chain((2..1000).map(|number| format!("{date}.{number}{suffix}")));
-        let name = names.find(|name| !listing.has(name) && !listing.has_staged(name));
-        let name = name.ok_or(StoreError::NoFreeName(path))?;
-        let file = segments.create(&name)?;
+        let first = format!("{}{suffix}", first_name(stem));
+        // In an object store the name is that of a run.
+        let (name, file) = if segments.refuses_to_replace() {
+            let listing = segments.list()?;
+            let start = first_name(stem);
+            let mut names = std::iter::once(first).chain((2..1000).map(|number| format!("{start}.{number}{suffix}")));
+            let name = names.find(|name| !listing.has(name) && !listing.has_staged(name));
+            let name = name.ok_or(StoreError::NoFreeName(path))?;
+            let file = segments.create(&name)?;
+            (name, file)
+        } else {
+            let file = segments.create_own(&first)?;
+            (first, file)
+        };
         let recipe = format!("{of}{PARTS}");
-        Ok(Self { volume: volume.clone(), recipe, segments, name, file, _held: held })
+        Ok(Self { volume: volume.clone(), recipe, segments, name, file, left, _held: held })
     }
 
     /// Publishes the segment, of this length, and stages the recipe.
@@ -52,7 +69,7 @@ impl NewSegment {
         // What the recipe refers to is durable before the recipe.
         self.segments.sync()?;
         let text = recipe.to_text();
-        let file = self.volume.create(&self.recipe)?;
+        let file = self.volume.create_own(&self.recipe)?;
         file.write_all(&text)?;
         file.settle(text.len() as u64)
     }
@@ -81,8 +98,18 @@ impl Drop for NewSegment {
     }
 }
 
+/// The name of the segment of the backup `stem`, unless another one of that day has it.
+pub(super) fn first_name(stem: &str) -> String {
+    let date = date_of(stem).map_or_else(|| "night".to_owned(), |date| date.to_string());
+    match stem.rsplit_once('_') {
+        Some((_, run)) if is_run(run) => format!("{date}-{run}"),
+        _ => date,
+    }
+}
+
 /// The night in a stem.
 pub(super) fn date_of(stem: &str) -> Option<NaiveDate> {
+    let stem = without_run(stem);
     let parts: Vec<&str> = stem.rsplit('_').take(4).collect();
     let date = |year: &str, month: &str, day: &str| {
         NaiveDate::parse_from_str(&format!("{year}-{month}-{day}"), "%Y-%m-%d").ok()
@@ -99,13 +126,16 @@ pub(super) fn date_of(stem: &str) -> Option<NaiveDate> {
 
 #[cfg(test)]
 mod tests {
-    use super::date_of;
+    use super::{date_of, first_name};
 
     #[test]
     fn a_segment_has_the_date_of_its_night() {
         let date = |stem| date_of(stem).map(|date| date.to_string());
         assert_eq!(date("a b_1_29_11_2026").as_deref(), Some("2026-11-29"));
         assert_eq!(date("vol_29_11_2026_010203").as_deref(), Some("2026-11-29"));
+        assert_eq!(date("vol_29_11_2026_010203_0123456789ab").as_deref(), Some("2026-11-29"));
+        assert_eq!(first_name("vol_29_11_2026_010203_0123456789ab"), "2026-11-29-0123456789ab");
+        assert_eq!(first_name("vol_29_11_2026_010203"), "2026-11-29");
         assert_eq!(date("x"), None);
         assert_eq!(date("../x_29_13_2026"), None);
     }

@@ -2,27 +2,39 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::known::Known;
+use super::left::LeftSegments;
 use super::recipe::{MOST_PARTS, Recipe};
 use super::segment::NewSegment;
+use super::segments_now::SegmentsNow;
 use crate::archive::members::{ArchiveFile, KnownMembersOf};
 use crate::outside::{BlockRead, PartPlace, Parts};
-use crate::store::api::Content;
+use crate::store::api::{Content, Folder};
 
-/// The most segments that an archive refers to. If the previous archive has so many, what is in those with the fewest bytes
-/// of it is copied, until [`FEWER_SEGMENTS`] are left.
-pub(super) const MOST_SEGMENTS: usize = 128;
-const FEWER_SEGMENTS: usize = 96;
+/// What a composed file may have.
+pub(super) struct Bounds {
+    /// The most segments that it refers to. If the previous one has so many, what is in those with the fewest bytes of it is
+    /// copied, until `fewer_segments` are left.
+    most_segments: usize,
+    fewer_segments: usize,
+    /// Beyond [`FREE_PARTS`], it has one part for so many bytes at most, and a quarter of [`MOST_PARTS`] altogether: what
+    /// would be a further part is copied.
+    bytes_a_part: u64,
+}
+
+/// The bounds of an archive.
+pub(super) const OF_ARCHIVE: Bounds = Bounds { most_segments: 128, fewer_segments: 96, bytes_a_part: 16 << 10 };
+/// Those of the text of an index.
+pub(super) const OF_INDEX: Bounds = Bounds { bytes_a_part: 512, ..OF_ARCHIVE };
+/// Those of an index in an object store: a host that has not seen its segments reads each of them whole.
+pub(super) const OF_REMOTE_INDEX: Bounds = Bounds { most_segments: 16, fewer_segments: 8, ..OF_INDEX };
+
+const COPIED_AT_ONCE: usize = 1 << 20;
 /// Parts that any archive may have.
 const FREE_PARTS: u64 = 1024;
-/// Beyond them, an archive has one part for so many bytes at most, and a quarter of [`MOST_PARTS`] altogether: what would be
-/// a further part is copied.
-pub(super) const ARCHIVE_BYTES_A_PART: u64 = 16 << 10;
-/// The same for the text of an index.
-pub(super) const INDEX_BYTES_A_PART: u64 = 512;
 
 /// What was written so far.
 #[derive(Debug, Default)]
@@ -78,8 +90,6 @@ impl Built {
 struct Previous {
     archive: Arc<dyn BlockRead>,
     parts: Arc<Parts>,
-    /// Of each of its segments, whether it is not referred to any more.
-    left: Vec<bool>,
     known: Known,
 }
 
@@ -87,19 +97,29 @@ struct Previous {
 pub(super) struct PartsWriter {
     out: Box<dyn ArchiveFile>,
     segment: String,
-    folder: PathBuf,
+    segments: Folder,
     built: Arc<Mutex<Built>>,
     previous: Option<Previous>,
     buffer: Vec<u8>,
-    bytes_a_part: u64,
+    left: Arc<LeftSegments>,
+    bounds: &'static Bounds,
 }
 
 impl PartsWriter {
-    /// Continues `segment`. `bytes_a_part` limits the number of parts.
-    pub(super) fn new(segment: &NewSegment, built: Arc<Mutex<Built>>, bytes_a_part: u64) -> io::Result<Self> {
+    /// Continues `segment`.
+    pub(super) fn new(segment: &NewSegment, built: Arc<Mutex<Built>>, bounds: &'static Bounds) -> io::Result<Self> {
         let out = segment.file.writer(Content::Archive { share_blocks: false })?;
-        let (name, folder) = (segment.name.clone(), segment.segments.path().to_owned());
-        Ok(Self { out, segment: name, folder, built, previous: None, buffer: Vec::new(), bytes_a_part })
+        let (name, segments) = (segment.name.clone(), Arc::clone(&segment.segments));
+        Ok(Self {
+            out,
+            segment: name,
+            segments,
+            built,
+            previous: None,
+            buffer: Vec::new(),
+            left: Arc::clone(&segment.left),
+            bounds,
+        })
     }
 
     fn built(&self) -> MutexGuard<'_, Built> {
@@ -114,20 +134,7 @@ impl PartsWriter {
         for (place, len) in parts.pieces(from, bytes.len() as u64) {
             let (piece, behind) = rest.split_at(usize::try_from(len).unwrap_or(usize::MAX).min(rest.len()));
             rest = behind;
-            let number = usize::try_from(place.segment).unwrap_or(usize::MAX);
-            let is_left =
-                self.previous.as_ref().and_then(|previous| previous.left.get(number)).copied().unwrap_or(true);
-            let name = parts.segments().get(number).filter(|_| !is_left);
-            let mut built = self.built();
-            let is_referred = name.is_some_and(|name| {
-                let fits = built.goes_on_at(name, place.offset) || built.has_room(parts.len_bytes(), self.bytes_a_part);
-                if fits {
-                    built.add(name, place.offset, len);
-                }
-                fits
-            });
-            drop(built);
-            if !is_referred {
+            if !self.is_referred_to(&parts, place, len) {
                 self.write_all(piece)?;
             }
         }
@@ -139,11 +146,27 @@ impl PartsWriter {
         Ok(())
     }
 
+    /// Refers to a piece of the previous archive, unless it should be copied.
+    fn is_referred_to(&self, parts: &Parts, place: PartPlace, len: u64) -> bool {
+        let number = usize::try_from(place.segment).unwrap_or(usize::MAX);
+        let Some(name) = parts.segments().get(number).filter(|_| !parts.is_left(place.segment)) else { return false };
+        let mut built = self.built();
+        let fits = built.goes_on_at(name, place.offset) || built.has_room(parts.len_bytes(), self.bounds.bytes_a_part);
+        if fits {
+            built.add(name, place.offset, len);
+        }
+        fits
+    }
+
     /// Where the previous archive has this member, byte for byte.
     fn same(&mut self, member: &[u8], digest: &[u8; 32]) -> Option<u64> {
         let previous = self.previous.as_mut()?;
         let len = member.len() as u64;
         let offset = previous.known.find(len, digest)?;
+        // In an object store nothing is read again: the digest is that of these bytes.
+        if previous.parts.is_remote() {
+            return Some(offset);
+        }
         self.buffer.resize(member.len(), 0);
         // What is on the disk counts.
         previous.archive.let_go(offset, len);
@@ -170,19 +193,47 @@ impl Write for PartsWriter {
 
 impl ArchiveFile for PartsWriter {
     fn refer_to(&mut self, previous: &Arc<dyn BlockRead>, members: KnownMembersOf) {
-        let Some(parts) = previous.parts().filter(|parts| parts.folder() == self.folder) else { return };
+        let Some(parts) = previous.parts().filter(|parts| parts.folder() == self.segments.path()) else { return };
         let bytes = parts.bytes_by_segment();
-        let mut left = vec![false; bytes.len()];
         // With the new one.
-        if bytes.len() >= MOST_SEGMENTS {
+        if bytes.len() >= self.bounds.most_segments {
             let mut by_bytes: Vec<usize> = (0..bytes.len()).collect();
             by_bytes.sort_by_key(|number| bytes.get(*number).copied());
-            for number in by_bytes.into_iter().take(bytes.len() - FEWER_SEGMENTS) {
-                left[number] = true;
-            }
+            let few = &by_bytes[..bytes.len() - self.bounds.fewer_segments];
+            parts.leave(|number| few.contains(&number));
+        }
+        parts.leave(|number| parts.segments().get(number).is_none_or(|name| self.left.has(name)));
+        if parts.is_remote() {
+            let mostly_needed = SegmentsNow::of(&self.segments);
+            parts.leave(|number| {
+                let needed = bytes.get(number).copied().unwrap_or(0);
+                parts.segments().get(number).is_none_or(|name| !mostly_needed.may_be_referred_to(name, needed))
+            });
         }
         let (archive, parts) = (Arc::clone(previous), Arc::clone(parts));
-        self.previous = Some(Previous { archive, parts, left, known: Known::new(members) });
+        self.previous = Some(Previous { archive, parts, known: Known::new(members) });
+    }
+
+    fn refer_to_range(&mut self, range: Range<u64>) -> io::Result<()> {
+        let Some(previous) = &self.previous else { return Err(io::ErrorKind::Unsupported.into()) };
+        let (archive, parts) = (Arc::clone(&previous.archive), Arc::clone(&previous.parts));
+        for (place, len) in parts.pieces(range.start, range.end.saturating_sub(range.start)) {
+            if self.is_referred_to(&parts, place, len) {
+                continue;
+            }
+            // There are so many parts that this one is copied.
+            let (mut at, end) = (place.at, place.at + len);
+            while at < end {
+                let mut piece = vec![0; usize::try_from(end - at).unwrap_or(usize::MAX).min(COPIED_AT_ONCE)];
+                archive.read_at(at, &mut piece)?;
+                self.write_all(&piece)?;
+                at += piece.len() as u64;
+            }
+        }
+        if let Some(previous) = &mut self.previous {
+            previous.known.go_on(range.end);
+        }
+        Ok(())
     }
 
     fn write_members(

@@ -27,10 +27,11 @@ const VOLUME: &str = "vol-1";
 const SEEDS: u64 = 3;
 
 /// A generator of numbers.
-struct Random(u64);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % end
     }
@@ -47,7 +48,7 @@ impl Random {
     }
 
     /// The members of the next night.
-    fn changed(&mut self, members: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    pub(super) fn changed(&mut self, members: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut next = Vec::new();
         for member in members {
             match self.below(20) {
@@ -77,7 +78,7 @@ fn volume(memory: &Memory) -> Folder {
     SharedFolder::over(below(memory), true)
 }
 
-fn known(members: &[Vec<u8>]) -> Vec<KnownMember> {
+pub(super) fn known(members: &[Vec<u8>]) -> Vec<KnownMember> {
     let mut offset = 0;
     let place = |member: &Vec<u8>| {
         let (digest, length) = (blake3(member), member.len() as u64);
@@ -88,13 +89,13 @@ fn known(members: &[Vec<u8>]) -> Vec<KnownMember> {
 }
 
 /// Stands for the BLAKE3 of a member: whoever writes says what is the same.
-fn blake3(member: &[u8]) -> [u8; 32] {
+pub(super) fn blake3(member: &[u8]) -> [u8; 32] {
     use sha2::{Digest, Sha256};
     Sha256::digest(member).into()
 }
 
 /// An index of these members, of which every other one has entries. That of a long list is of another version.
-fn index_of(members: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn index_of(members: &[Vec<u8>]) -> Vec<u8> {
     let version = if members.len() > 45 { 3 } else { 4 };
     let mut text = format!("volbak-index\t{version}\n");
     let (mut offset, mut tar_offset) = (0, 0);

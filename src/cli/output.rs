@@ -147,7 +147,9 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
     } else {
         let on_server = manifest.carried.as_ref().and_then(|carried| carried.on_server).unwrap_or_default();
         let copied = ByteLen(on_server.copied_bytes);
-        text.push_str(&format!("  the store copied {copied}; a full verification finds the sha1\n"));
+        text.push_str(&format!(
+            "  {copied} come from the last archive without being read; a full verification finds the sha1\n"
+        ));
     }
     if let Some(snapshot) = &manifest.snapshot
         && snapshot.kept

@@ -13,7 +13,7 @@ use volbak::run::boot::{BootOptions, BootOutcome, Interrupted, boot};
 use volbak::run::catalogue;
 use volbak::run::check::record::Record;
 use volbak::run::check::{CheckLevel, Verdict};
-use volbak::run::unsigned::{PlainBackups, Seen, is_expected};
+use volbak::run::unsigned::{PlainBackups, Seen, is_doubtful, is_expected};
 use volbak::run::verify::choose::{Choice, DueBackup, choose};
 use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, many};
 use volbak::store::at_once::AtOnce;
@@ -110,29 +110,36 @@ impl VerifyArgs {
         how
     }
 
-    /// The backups to verify, in order, and whether a set that was named lacks a member.
+    /// The backups to verify, in order, and whether there is a problem with the choice: a set that was named lacks a member, or a
+    /// plain backup is newer than encrypted ones, and should be encrypted.
     fn chosen(&self) -> anyhow::Result<(Vec<Backup>, bool)> {
-        let (mut named, mut is_partial) = (Vec::new(), false);
+        let (mut named, mut has_problem) = (Vec::new(), false);
         for backup in &self.backups {
             if let Some(set) = self.place.find_set(backup)? {
-                is_partial |= !set.is_whole();
+                has_problem |= !set.is_whole();
                 named.extend(set.backups.into_iter().map(|(_, files)| files));
             } else {
                 named.push(self.place.find_even_bad(backup)?);
             }
         }
-        let all = if named.is_empty() { all_of(&self.place.place()?)? } else { named };
+        let (all, has_doubtful) = if named.is_empty() {
+            all_of(&self.place.place()?)?
+        } else {
+            let has_doubtful = named.iter().any(is_doubtful);
+            (named, has_doubtful)
+        };
+        has_problem |= has_doubtful && is_expected(self.place.place().ok().and_then(|place| place.config).as_ref());
         let choice = Choice {
             sample: self.sample.map(|sample| usize::try_from(sample).unwrap_or(usize::MAX)),
             older_than: self.older_than.map(|days| TimeDelta::days(days.into())),
         };
         if choice == Choice::default() {
             // In the order of the arguments.
-            return Ok((all, is_partial));
+            return Ok((all, has_problem));
         }
         let level = if self.boot { CheckLevel::Boot } else { self.level() };
         let candidates = AtOnce::default().map(all, |files| DueBackup::read(files, level));
-        Ok((choose(candidates, choice, SystemClock.now()), is_partial))
+        Ok((choose(candidates, choice, SystemClock.now()), has_problem))
     }
 }
 
@@ -146,12 +153,12 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         options.level > CheckLevel::Quick || !options.second_opinion,
         "--second-opinion reads the archive, and --level quick does not: use --level full"
     );
-    let (backups, is_partial) = args.chosen()?;
+    let (backups, has_problem) = args.chosen()?;
     let how_to_boot = args.boot.then(|| args.boot_options(&options));
     let progress = Progress::new(verbosity);
     let commands: Arc<dyn RunCommand> = Arc::new(SystemCommands);
     let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };
-    let mut class = if is_partial { ExitClass::WithProblems } else { ExitClass::Well };
+    let mut class = if has_problem { ExitClass::WithProblems } else { ExitClass::Well };
     let mut reports = Vec::new();
     progress.on_event(&Event::RunStarted { sources: backups.len() as u64, bytes: 0 });
     many::verify_each(&backups, &options, around, !args.no_record, &mut |files, mut verified| {
@@ -236,20 +243,20 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
     ))
 }
 
-/// All backups of a destination. An empty one is an error: the directory below a missing mount is empty.
-fn all_of(place: &Place) -> anyhow::Result<Vec<Backup>> {
+/// All backups of a destination, and whether a plain one is newer than encrypted ones. An empty destination is an error: the
+/// directory below a missing mount is empty.
+fn all_of(place: &Place) -> anyhow::Result<(Vec<Backup>, bool)> {
     let destination = place.open()?;
     let of_entry = |entry: CatalogEntry| (entry.files(), Seen::of(&entry));
     let volumes = catalog::volumes(&destination, &destination.volume_names()?, of_entry)?;
     let (backups, seen): (Vec<Backup>, Vec<Option<Seen>>) =
         volumes.into_iter().flat_map(|volume| volume.backups).unzip();
-    for line in PlainBackups::of(seen.into_iter().flatten(), is_expected(place.config.as_ref())).lines() {
-        log::warning(line);
-    }
+    let plain = PlainBackups::of(seen.into_iter().flatten(), is_expected(place.config.as_ref()));
+    plain.lines().for_each(|line| log::warning(line));
     anyhow::ensure!(
         !backups.is_empty(),
         "{} has no backups to verify: is this the right destination, and is it mounted?",
         place.root.display()
     );
-    Ok(backups)
+    Ok((backups, !plain.doubtful.is_empty()))
 }

@@ -153,6 +153,16 @@ pub(super) fn note_of(chosen: &CatalogEntry, first_sealed: Option<DateTime<Utc>>
     Some(plain.told(among))
 }
 
+/// Whether this backup is plain, and newer than an encrypted one of its volume.
+pub fn is_doubtful(files: &Backup) -> bool {
+    let doubt = || {
+        let entries = list_volume(&**files.seen().folder(), &files.volume()).ok()?;
+        let chosen = entries.iter().find(|entry| is_of(entry, files)).and_then(Seen::of)?;
+        Some(first_sealed(&entries)? < chosen.started_at)
+    };
+    !files.kind().is_sealed() && doubt().unwrap_or(false)
+}
+
 /// The same for a backup that was named by its path.
 pub(super) fn note_beside(files: &Backup) -> Option<String> {
     let seen = files.seen();
@@ -162,6 +172,9 @@ pub(super) fn note_beside(files: &Backup) -> Option<String> {
         return None;
     }
     let entries = list_volume(folder, &files.volume()).ok()?;
-    let chosen = entries.iter().find(|entry| entry.stem == files.stem() && entry.files().kind() == files.kind())?;
-    note(chosen, &entries)
+    note(entries.iter().find(|entry| is_of(entry, files))?, &entries)
+}
+
+fn is_of(entry: &CatalogEntry, files: &Backup) -> bool {
+    entry.stem == files.stem() && entry.files().kind() == files.kind()
 }

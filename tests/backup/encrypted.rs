@@ -278,8 +278,8 @@ fn a_plain_backup_that_is_newer_than_encrypted_ones_is_told() {
         |status: i32, arguments: &[&str]| run_expecting(status, &[arguments, &["--config", host.config()]].concat());
     let from = ["--destination", destination];
     for said in [
-        with_config(0, &["verify", "--all"]),
-        with_config(0, &["verify", "vol"]),
+        with_config(3, &["verify", "--all"]),
+        with_config(3, &["verify", "vol"]),
         with_config(0, &["list"]),
         with_config(0, &["list", "--json"]),
         // No run left a report yet, which is a warning, too.

@@ -51,7 +51,7 @@ pub use resolve::{resolve, resolve_as};
 pub use snapshot_facts::{SnapshotFacts, SnapshotKind};
 pub use stale::{StaleSnapshots, remove_stale};
 pub(crate) use thin::{PoolFacts, ThinSnapshot};
-pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
+pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes, pool_of};
 
 /// The name of the format of an image that is not raw, by the magic numbers at its start and end.
 pub(crate) fn other_image_format(blocks: &dyn crate::outside::BlockRead) -> std::io::Result<Option<&'static str>> {

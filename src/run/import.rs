@@ -189,7 +189,10 @@ impl PreparedImport {
                 "  note:   the target is {more} longer than the disk, whose end is not the target's\n"
             ));
         }
-        for (what, lines) in [("note", &image.remarks), ("note", &target.remarks), ("lost", &target.on_it)] {
+        let lacking = target.lacks_room_for(self.data_bytes).into_iter().collect();
+        for (what, lines) in
+            [("note", &lacking), ("note", &image.remarks), ("note", &target.remarks), ("lost", &target.on_it)]
+        {
             for line in lines {
                 text.push_str(&format!("  {what}:   {line}\n"));
             }

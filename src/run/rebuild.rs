@@ -178,11 +178,19 @@ pub fn prepare(
                     so that this host does not activate the volume groups or arrays inside";
         plan.remarks.push(what.to_owned());
     }
-    plan.remarks.splice(0..0, wrong.into_iter().chain(target.remarks.iter().cloned()));
+    let lacking = target.lacks_room_for(needed_bytes(&manifest));
+    plan.remarks.splice(0..0, wrong.into_iter().chain(lacking).chain(target.remarks.iter().cloned()));
     if stored.is_none() {
         plan.remarks.push("there is no good index, so how much room the files need is not known beforehand".to_owned());
     }
     Ok(Prepared { plan, target, manifest, index, known_bad })
+}
+
+/// The files' data, of which compressed filesystems need less, and a share for the filesystems' metadata.
+fn needed_bytes(manifest: &Manifest) -> u64 {
+    let used = manifest.regions.iter().map(|region| region.used_bytes.unwrap_or(u64::MAX));
+    let data = manifest.counts.data_bytes.min(used.fold(0, u64::saturating_add));
+    data.saturating_add(data / 32)
 }
 
 /// Carries out a plan. Problems with single files are reported to `observer` and do not stop it.
@@ -204,13 +212,11 @@ pub fn restore_disk(
             .map_err(|error| DeviceError::Refused(vec![format!("no loop device can be made: {error}")]))?;
     }
     let has_volumes = has_volumes(&manifest);
-    // The files' data, and a share for the filesystems' metadata.
-    let data = manifest.counts.data_bytes;
     let replaces = !target.on_it.is_empty();
     let name = target.name.clone();
     let source = SourceName { shown: target.name.clone(), volume: files.volume(), group: None };
     observer.on_event(&Event::SourceStarted { source });
-    let open = target.open(data.saturating_add(data / 32))?;
+    let open = target.open(needed_bytes(&manifest))?;
     let again = std::sync::Arc::clone(&commands);
     let carried = Carried { files, plan: &plan, index: index.as_ref(), target: &open, options, commands, observer };
     let mut report = carried.carry_out(manifest.layout.source.sector_size).map_err(DeviceError::Unfinished)?;

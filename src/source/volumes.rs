@@ -48,6 +48,13 @@ pub fn list_volumes(volume_groups: &[String], commands: &dyn RunCommand) -> Resu
     Ok(Volumes { empty_groups: volume_groups.iter().filter(is_empty).cloned().collect(), volumes })
 }
 
+/// The thin pool of a volume; `None` if it is no thin volume. Fails if LVM cannot be queried.
+pub fn pool_of(volume: &LvFacts, commands: &dyn RunCommand) -> Result<Option<LvFacts>, SourceError> {
+    let Some(pool) = volume.pool.as_deref().filter(|_| volume.is_thin()) else { return Ok(None) };
+    let found = lvs(commands, Which::Volume { vg: &volume.vg, uuid: &volume.uuid, pool: Some(pool) })?;
+    Ok(found.into_iter().find(|facts| facts.lv == pool))
+}
+
 /// The free space of a group for snapshots. Fails if LVM cannot be queried or does not know the group.
 pub fn free_bytes(group: &str, commands: &dyn RunCommand) -> Result<u64, SourceError> {
     let facts = vg(commands, group)?;

@@ -264,3 +264,48 @@ fn nights_of_a_guest_are_those_that_read_everything() {
     }
     guest.unmount();
 }
+
+/// A full pool fails the writes of every volume in it.
+#[test]
+fn no_restore_fills_a_thin_pool() {
+    if !in_lab("thin::no_restore_fills_a_thin_pool") {
+        return;
+    }
+    set_up_thin();
+    let disk = Path::new(SCRATCH).join("disk.img");
+    sh(&format!(
+        "mkdir {SCRATCH}/tree; head -c 150M /dev/urandom >{SCRATCH}/tree/file
+         mke2fs -q -t ext4 -d {SCRATCH}/tree {} 400M 2>&1
+         lvcreate -qy -L 100M --thinpool pool --errorwhenfull y {GROUP} 2>&1",
+        disk.display()
+    ));
+    let to = dest();
+    let target = format!("{GROUP}/target");
+    let mapped = || sh(&format!("lvs --noheadings -o data_percent {target}")).trim().to_owned();
+    for more in [&[][..], &["--image"]] {
+        sh(&format!("lvcreate -qy -V 400M --thin -n target {GROUP}/pool 2>&1"));
+        let snapshot =
+            ["snapshot", disk.to_str().unwrap(), "--name", "disk", "--to", to.to_str().unwrap(), "--level", "1"];
+        run_expecting(0, &[&snapshot[..], more].concat());
+        let restore = ["restore", "disk", "--from", to.to_str().unwrap(), "--to-device", &target];
+        let room = "its thin pool has room for 100 MiB, and about ";
+        let planned = run_expecting(0, &[&restore[..], &["--dry-run"]].concat());
+        assert!(planned.contains(room), "{planned}");
+        let refused = run_expecting(1, &restore);
+        assert!(refused.contains(room) && mapped() == "0.00", "{}: {refused}", mapped());
+        let extend = refused.split('`').find(|words| words.starts_with("lvextend ")).unwrap();
+        sh(&format!("{extend} 2>&1"));
+        let said = run_expecting(0, &restore);
+        assert!(!said.contains(room), "{said}");
+        let mounted = Mounted::with_options(&Path::new("/dev").join(&target), &Path::new(SCRATCH).join("m"), "ro");
+        sh(&format!("cmp {}/file {SCRATCH}/tree/file", mounted.point.display()));
+        mounted.unmount();
+        // What the volume has already is room for it.
+        let again = run_expecting(0, &[&restore[..], &["--yes-erase=target"]].concat());
+        assert!(!again.contains(room), "{again}");
+        sh(&format!("lvremove -qy {target} 2>&1"));
+        sh(&format!(
+            "lvremove -qy {GROUP}/pool 2>&1; lvcreate -qy -L 100M --thinpool pool --errorwhenfull y {GROUP} 2>&1"
+        ));
+    }
+}

@@ -3,6 +3,7 @@
 mod error;
 mod left;
 mod open;
+mod thin;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -27,6 +28,7 @@ pub use self::error::TargetError;
 use self::error::io_error;
 pub(in crate::run) use self::left::{LeftImage, directory_of, temporaries_of, temporary_name};
 pub use self::open::OpenTarget;
+use self::thin::PoolRoom;
 
 /// The target as given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +59,8 @@ pub struct Target {
 
 #[derive(Debug)]
 enum Kind {
-    /// Opened exclusively; with its node.
-    Device(File, PathBuf),
+    /// Opened exclusively; with its node, and the room in its thin pool, if it has one.
+    Device(File, PathBuf, Option<PoolRoom>),
     /// Not created yet.
     Image(PathBuf),
 }
@@ -107,6 +109,10 @@ impl Target {
             }
             SourceKind::Volume(_) | SourceKind::Device { .. } => {}
         }
+        let room = match found.kind() {
+            SourceKind::Volume(facts) => PoolRoom::of(facts, commands)?,
+            SourceKind::Device { .. } | SourceKind::Image => None,
+        };
         let node = found.path().to_owned();
         let flags = OFlags::RDWR | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         // The last user's close may be under way.
@@ -150,7 +156,7 @@ impl Target {
             if let SourceKind::Volume(facts) = found.kind() { Some(OsStr::new(&facts.lv)) } else { node.file_name() };
         let erase_name = last.unwrap_or(node.as_os_str()).to_string_lossy().into_owned();
         let sector_bytes = Some(sector_bytes);
-        Ok(Self { name, erase_name, size_bytes, sector_bytes, on_it, remarks, kind: Kind::Device(file, node) })
+        Ok(Self { name, erase_name, size_bytes, sector_bytes, on_it, remarks, kind: Kind::Device(file, node, room) })
     }
 
     fn image(path: &Path, size_bytes: u64, source_bytes: u64) -> Result<Self, TargetError> {
@@ -198,14 +204,14 @@ impl Target {
 
     /// Whether a device is the target, a partition of it, or its disk.
     pub fn is_or_shares(&self, device: &Path) -> bool {
-        let Kind::Device(file, _) = &self.kind else { return false };
+        let Kind::Device(file, ..) = &self.kind else { return false };
         let family = file.metadata().map_or_else(|_| Vec::new(), |own| source::related_devices(own.rdev()));
         fs::metadata(device).is_ok_and(|other| family.contains(&other.rdev()))
     }
 
     /// Checks that what is written to it does not overwrite `file`, from which it is written.
     pub(in crate::run) fn must_not_lie_in(&self, file: &Path) -> Result<(), TargetError> {
-        let Kind::Device(device, _) = &self.kind else { return Ok(()) };
+        let Kind::Device(device, ..) = &self.kind else { return Ok(()) };
         let id = |found: &fs::Metadata| (found.dev(), found.ino());
         let is_it = |below: &PathBuf| {
             fs::metadata(below).and_then(|below| Ok(id(&below) == id(&fs::metadata(file)?))).unwrap_or(false)
@@ -236,18 +242,25 @@ impl Target {
         self.may_be_erased(allowed).is_err().then(|| format!("--yes-erase={}", self.erase_name))
     }
 
+    /// Why so many bytes cannot be written to it, where its thin pool has less room.
+    pub(in crate::run) fn lacks_room_for(&self, needed_bytes: u64) -> Option<String> {
+        let Kind::Device(_, _, room) = &self.kind else { return None };
+        room.as_ref()?.lacks(needed_bytes)
+    }
+
     /// Opens it for writing. An image is created sparse under a temporary name; fails if less than `needed_bytes`
-    /// are free.
+    /// are free, there or in a device's thin pool.
     pub fn open(self, needed_bytes: u64) -> Result<OpenTarget, TargetError> {
         self.open_marked(needed_bytes, None)
     }
 
     /// Like [`Self::open`]; the temporary name of an image has a mark by which a later run knows it.
     pub(in crate::run) fn open_marked(self, needed_bytes: u64, mark: Option<&str>) -> Result<OpenTarget, TargetError> {
+        if let Some(what) = self.lacks_room_for(needed_bytes) {
+            return Err(TargetError::Unfit { name: self.name, what });
+        }
         let path = match self.kind {
-            Kind::Device(file, node) => {
-                return Ok(OpenTarget::of_device(file, node));
-            }
+            Kind::Device(file, node, _) => return Ok(OpenTarget::of_device(file, node)),
             Kind::Image(path) => path,
         };
         let directory = directory_of(&path);

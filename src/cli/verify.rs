@@ -122,13 +122,15 @@ impl VerifyArgs {
                 named.push(self.place.find_even_bad(backup)?);
             }
         }
+        // Only then are the other backups of the volume looked at.
+        let is_expected = is_expected(self.place.place().ok().and_then(|place| place.config).as_ref());
         let (all, has_doubtful) = if named.is_empty() {
             all_of(&self.place.place()?)?
         } else {
-            let has_doubtful = named.iter().any(is_doubtful);
+            let has_doubtful = is_expected && named.iter().any(is_doubtful);
             (named, has_doubtful)
         };
-        has_problem |= has_doubtful && is_expected(self.place.place().ok().and_then(|place| place.config).as_ref());
+        has_problem |= is_expected && has_doubtful;
         let choice = Choice {
             sample: self.sample.map(|sample| usize::try_from(sample).unwrap_or(usize::MAX)),
             older_than: self.older_than.map(|days| TimeDelta::days(days.into())),

@@ -64,6 +64,11 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// As [`Self::survey`] of all, and certainly not older than this call.
+    fn survey_anew(&self) -> Result<Option<Folder>, StoreError> {
+        self.survey(&[])
+    }
+
     /// Writes what spares a later [`Self::survey`] a request for each file. Only for the root of a destination.
     fn write_catalogue(&self) -> Result<(), StoreError> {
         Ok(())

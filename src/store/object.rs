@@ -136,6 +136,11 @@ impl Store for ObjectStore {
         Ok(Some(self.at(self.prefix.clone(), self.path.clone(), Some(seen))))
     }
 
+    fn survey_anew(&self) -> Result<Option<Folder>, StoreError> {
+        self.known.forget_survey();
+        self.detached().survey(&[])
+    }
+
     fn write_catalogue(&self) -> Result<(), StoreError> {
         seen::write_catalogue(&self.client, &self.cache)
             .map_err(|error| self.failed("writing", catalogue::FOLDER, error))

@@ -136,6 +136,15 @@ impl Storing {
         self.state().objects.insert(key.to_owned(), object);
     }
 
+    /// Changes a byte of an object, and nothing else that a request shows of it.
+    pub(crate) fn rot(&self, key: &str, at: usize) {
+        let mut state = self.state();
+        let object = state.objects.get_mut(key).unwrap();
+        let mut bytes = object.bytes.to_vec();
+        bytes[at] ^= 1;
+        object.bytes = bytes.into();
+    }
+
     /// Gives an object a second key.
     pub(crate) fn link(&self, key: &str, other: &str) {
         let object = self.state().objects[key].clone();

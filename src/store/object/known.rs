@@ -47,6 +47,11 @@ impl Known {
         self.folders().remove(prefix);
     }
 
+    /// The next survey is a new one.
+    pub(super) fn forget_survey(&self) {
+        *self.last() = None;
+    }
+
     /// The last survey if it has all of `covers` and is new enough, or a new one.
     pub(super) fn seen(
         &self,

@@ -33,12 +33,18 @@ pub struct SharedFolder {
     /// The lengths of segments that were looked up.
     lengths: Mutex<HashMap<String, Option<u64>>>,
     left: Arc<LeftSegments>,
+    /// Whether all is read from the store, and nothing from the cache of this host: verifications do so.
+    is_detached: bool,
 }
 
 impl SharedFolder {
     /// Over the folder of a volume. With `composes`, new archives are composed.
     pub fn over(below: Folder, composes: bool) -> Folder {
-        Arc::new(Self { below, composes, lengths: Mutex::default(), left: Arc::default() })
+        Arc::new(Self::new(below, composes))
+    }
+
+    fn new(below: Folder, composes: bool) -> Self {
+        Self { below, composes, lengths: Mutex::default(), left: Arc::default(), is_detached: false }
     }
 
     fn segments(&self) -> Result<Option<Folder>, StoreError> {
@@ -94,8 +100,8 @@ impl SharedFolder {
         let segments = self.segments().map_err(|error| failed(io::Error::other(error)))?;
         let held = segments.map(|segments| hold_to_read(&*segments)).transpose().map_err(failed)?;
         let (recipe, segments) = self.recipe(name)?;
-        let is_remote = !self.below.is_local();
-        let open = Box::new(SegmentsOf { segments, is_remote, path: path.clone(), held });
+        let (is_remote, is_cached) = (!self.below.is_local(), !self.is_detached);
+        let open = Box::new(SegmentsOf { segments, is_remote, is_cached, path: path.clone(), held });
         let Recipe { segments, places, len_bytes } = recipe;
         Ok(Arc::new(Composed(Arc::new(Parts::new(path, segments, places, len_bytes, open)))))
     }
@@ -144,9 +150,7 @@ fn may_be_composed(name: &str) -> bool {
 
 /// The stored text of the index `name` in the folder `volume`.
 fn stored_text(volume: &Folder, name: &str) -> Option<Arc<dyn BlockRead>> {
-    let below = Arc::clone(volume);
-    let folder = SharedFolder { below, composes: false, lengths: Mutex::default(), left: Arc::default() };
-    folder.open_composed(name).ok()
+    SharedFolder::new(Arc::clone(volume), false).open_composed(name).ok()
 }
 
 /// The name under which a file is shown.
@@ -167,7 +171,7 @@ impl Store for SharedFolder {
     }
 
     fn detached(&self) -> Folder {
-        Self::over(self.below.detached(), self.composes)
+        Arc::new(Self { is_detached: true, ..Self::new(self.below.detached(), self.composes) })
     }
 
     fn folder(&self, name: &str, make: bool) -> Result<Option<Folder>, StoreError> {

@@ -21,13 +21,16 @@ use crate::outside::host::uptime;
 use crate::store::api::{Folder, Freed, Listing, Store, Writers};
 use crate::store::error::StoreError;
 use crate::store::open::OpenError;
+use crate::store::remains::is_published;
 
 /// A younger segment is not marked: the run that wrote it may be about to publish its recipe. It does so within an hour, or
 /// not at all.
 const MARKED_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// What is marked is removed after this time. Listings are younger, and so is what a restore of a removed backup reads.
 const REMOVED_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// The mark of a segment that is gone is removed after this time.
+/// The content of a mark, for people.
+const MARK: &[u8] = b"No backup refers to this segment: volbak removes it later.\n";
+/// The mark of a segment that is gone is put once more, and removed after this time.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 /// So long after the recipes were read, nothing is removed any more: then they were read after the mark was set.
 const REMOVED_WITHIN: Duration = Duration::from_secs(3600);
@@ -43,8 +46,15 @@ pub(super) fn free(volume: &dyn Store) -> Result<Freed, StoreError> {
     let Some(segments) = volume.folder(SEGMENTS_FOLDER, false)? else { return Ok(Freed::default()) };
     let refused = |why: String| StoreError::NotFreed { path: segments.path().to_owned(), why };
     let listing = segments.list()?;
+    // A mark that is old now is older than what is read next.
+    let mut due = BTreeSet::new();
+    for mark in listing.files.iter().filter(|name| name.ends_with(UNNEEDED)) {
+        if is_older(&segments, mark, REMOVED_AFTER)? {
+            due.insert(mark.clone());
+        }
+    }
     // Recipes and manifests that this host has are not read again.
-    let seen = volume.survey(&[])?;
+    let seen = if due.is_empty() { volume.survey(&[])? } else { volume.survey_anew()? };
     let needed = needed(seen.as_deref().unwrap_or(&*volume))
         .map_err(|why| refused(format!("{why}; nothing is freed until that is mended")))?;
     for name in needed.keys() {
@@ -60,14 +70,17 @@ pub(super) fn free(volume: &dyn Store) -> Result<Freed, StoreError> {
         }
         let mark = mark_of(name);
         if !listing.has(&mark) {
-            segments.put(&mark, b"No backup refers to this segment: volbak removes it later.\n", Writers::Many)?;
-        } else if is_older(&segments, &mark, REMOVED_AFTER)? {
+            segments.put(&mark, MARK, Writers::Many)?;
+        } else if due.contains(&mark) {
             if uptime().saturating_sub(began) > REMOVED_WITHIN {
                 return Err(refused("that took too long; the next run frees the rest".to_owned()));
             }
             let bytes = segments.length(name).unwrap_or(0);
             match segments.remove(name) {
-                Ok(()) => freed.bytes += bytes,
+                Ok(()) => {
+                    freed.bytes += bytes;
+                    segments.put(&mark, MARK, Writers::Many)?;
+                }
                 // A run with credentials that may delete it does so.
                 Err(StoreError::Held { .. } | StoreError::MayNotDelete(_)) => {}
                 Err(error) => return Err(error),
@@ -83,8 +96,7 @@ pub(super) fn free(volume: &dyn Store) -> Result<Freed, StoreError> {
 fn forget_marks(segments: &Folder, listing: &Listing) -> Result<(), StoreError> {
     for mark in &listing.files {
         let Some(name) = mark.strip_suffix(UNNEEDED) else { continue };
-        let is_gone = !listing.has(name) && segments.length(name).is_none();
-        if is_gone && is_older(segments, mark, FORGOTTEN_AFTER)? {
+        if !listing.has(name) && !is_published(&**segments, name)? && is_older(segments, mark, FORGOTTEN_AFTER)? {
             segments.remove(mark)?;
         }
     }

@@ -45,6 +45,8 @@ pub(super) fn hold_to_read(segments: &dyn Store) -> io::Result<RunLock> {
 pub(super) struct SegmentsOf {
     pub(super) segments: Option<Folder>,
     pub(super) is_remote: bool,
+    /// Whether the cache of this host may be read in place of a store.
+    pub(super) is_cached: bool,
     pub(super) path: PathBuf,
     /// Nothing of them is freed meanwhile.
     #[allow(dead_code, reason = "it is held, and not used")]
@@ -58,7 +60,8 @@ impl OpenSegment for SegmentsOf {
             || Err(missing()),
             // Those of indexes are short, and this host has most of them.
             |segments| {
-                if self.is_remote && !name.ends_with(INDEX) { segments.open_unread(name) } else { segments.open(name) }
+                let is_read_whole = !self.is_remote || (self.is_cached && name.ends_with(INDEX));
+                if is_read_whole { segments.open(name) } else { segments.open_unread(name) }
             },
         );
         opened.map_err(io::Error::other)

@@ -92,8 +92,11 @@ impl Drop for NewSegment {
         if matches!(self.volume.open(&self.recipe), Err(OpenError::Missing(_))) {
             let _ = self.volume.discard(&self.recipe);
             let _ = self.segments.discard(&self.name);
-            let _ = self.segments.remove(&self.name);
-            let _ = self.segments.remove_if_empty();
+            // In an object store another run may refer to it already: there it is marked first.
+            if self.segments.refuses_to_replace() {
+                let _ = self.segments.remove(&self.name);
+                let _ = self.segments.remove_if_empty();
+            }
         }
     }
 }

@@ -21,7 +21,6 @@ use crate::outside::host::uptime;
 use crate::store::api::{Folder, Freed, Listing, Store, Writers};
 use crate::store::error::StoreError;
 use crate::store::open::OpenError;
-use crate::store::remains::is_published;
 
 /// A younger segment is not marked: the run that wrote it may be about to publish its recipe. It does so within an hour, or
 /// not at all.
@@ -96,7 +95,8 @@ pub(super) fn free(volume: &dyn Store) -> Result<Freed, StoreError> {
 fn forget_marks(segments: &Folder, listing: &Listing) -> Result<(), StoreError> {
     for mark in &listing.files {
         let Some(name) = mark.strip_suffix(UNNEEDED) else { continue };
-        if !listing.has(name) && !is_published(&**segments, name)? && is_older(segments, mark, FORGOTTEN_AFTER)? {
+        let is_gone = !listing.has(name) && matches!(segments.open(name), Err(OpenError::Missing(_)));
+        if is_gone && is_older(segments, mark, FORGOTTEN_AFTER)? {
             segments.remove(mark)?;
         }
     }

@@ -122,15 +122,15 @@ impl VerifyArgs {
                 named.push(self.place.find_even_bad(backup)?);
             }
         }
-        // Only then are the other backups of the volume looked at.
-        let is_expected = is_expected(self.place.place().ok().and_then(|place| place.config).as_ref());
         let (all, has_doubtful) = if named.is_empty() {
             all_of(&self.place.place()?)?
         } else {
-            let has_doubtful = is_expected && named.iter().any(is_doubtful);
+            let config = self.place.place().ok().and_then(|place| place.config);
+            // Only then are the other backups of the volume looked at.
+            let has_doubtful = is_expected(config.as_ref()) && named.iter().any(is_doubtful);
             (named, has_doubtful)
         };
-        has_problem |= is_expected && has_doubtful;
+        has_problem |= has_doubtful;
         let choice = Choice {
             sample: self.sample.map(|sample| usize::try_from(sample).unwrap_or(usize::MAX)),
             older_than: self.older_than.map(|days| TimeDelta::days(days.into())),
@@ -245,20 +245,21 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
     ))
 }
 
-/// All backups of a destination, and whether a plain one is newer than encrypted ones. An empty destination is an error: the
-/// directory below a missing mount is empty.
+/// All backups of a destination, and whether a plain one is newer than encrypted ones, and should be encrypted. An empty
+/// destination is an error: the directory below a missing mount is empty.
 fn all_of(place: &Place) -> anyhow::Result<(Vec<Backup>, bool)> {
     let destination = place.open()?;
     let of_entry = |entry: CatalogEntry| (entry.files(), Seen::of(&entry));
     let volumes = catalog::volumes(&destination, &destination.volume_names()?, of_entry)?;
     let (backups, seen): (Vec<Backup>, Vec<Option<Seen>>) =
         volumes.into_iter().flat_map(|volume| volume.backups).unzip();
-    let plain = PlainBackups::of(seen.into_iter().flatten(), is_expected(place.config.as_ref()));
+    let is_expected = is_expected(place.config.as_ref());
+    let plain = PlainBackups::of(seen.into_iter().flatten(), is_expected);
     plain.lines().for_each(|line| log::warning(line));
     anyhow::ensure!(
         !backups.is_empty(),
         "{} has no backups to verify: is this the right destination, and is it mounted?",
         place.root.display()
     );
-    Ok((backups, !plain.doubtful.is_empty()))
+    Ok((backups, is_expected && !plain.doubtful.is_empty()))
 }

@@ -12,7 +12,6 @@ use sha1::{Digest, Sha1};
 use crate::storing::{Storing, by_kind};
 use crate::testkit::cases;
 use crate::testkit::stand_in::run;
-use crate::testkit::wait::wait_until;
 use crate::verbs::{ALL, Place, disk};
 
 const MIB: usize = 1 << 20;
@@ -270,12 +269,8 @@ fn a_night_that_copies_is_killed_at_any_request() {
     for moment in cases::numbers(12) {
         change(&place, &image, &format!("f{moment}"), 5000);
         // At a request that the store has not answered, and has carried out or not.
-        server.answer_so_many(4 + moment * 2, moment % 2 == 0);
-        let mut child = place.begin(&["snapshot", &image]);
-        wait_until("so many requests", || server.stalled() > 0 || child.try_wait().unwrap().is_some());
-        child.kill().unwrap();
-        server.answer_all();
-        killed += usize::from(child.wait().unwrap().code().is_none());
+        let begin = || place.begin(&["snapshot", &image]);
+        killed += usize::from(server.kill_at(4 + moment * 2, moment % 2 == 0, begin));
         tried += 1;
         known = place.whole_backups_besides(&known, "vol");
         server.take_bytes();

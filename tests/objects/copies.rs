@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -164,12 +164,8 @@ fn a_copy_that_is_killed_is_complete_or_not_listed_and_the_next_one_goes_on() {
     let (_, text) = directory(&pair.place);
     let mut killed = 0;
     for moment in 0..12 {
-        server.answer_so_many(4 + moment * 3, moment % 3 != 1);
-        let mut child: Child = pair.place.begin(&["copy", "--all", "--from", &text, "--to", &pair.to]);
-        wait_until("so many requests", || server.stalled() > 0 || child.try_wait().unwrap().is_some());
-        child.kill().unwrap();
-        server.answer_all();
-        killed += u64::from(child.wait().unwrap().code().is_none());
+        let begin = || pair.place.begin(&["copy", "--all", "--from", &text, "--to", &pair.to]);
+        killed += u64::from(server.kill_at(4 + moment * 3, moment % 3 != 1, begin));
         let whole = pair.second.whole_backups("vol").len();
         let listed = pair.second.verb(&["list", "--json"]);
         let listed: Value = serde_json::from_str(&listed.stdout).unwrap();

@@ -183,12 +183,8 @@ fn a_run_that_is_killed_at_any_request_leaves_nothing_that_stays() {
     let (mut tried, mut killed) = (0, 0);
     for moment in crate::testkit::cases::numbers(10) {
         change(&place, &image, &format!("f{moment}"), 5000);
-        server.answer_so_many(6 + 2 * moment, moment % 2 == 0);
-        let mut child = place.begin(&["snapshot", &image]);
-        wait_until("so many requests", || server.stalled() > 0 || child.try_wait().unwrap().is_some());
-        child.kill().unwrap();
-        server.answer_all();
-        killed += usize::from(child.wait().unwrap().code().is_none());
+        let begin = || place.begin(&["snapshot", &image]);
+        killed += usize::from(server.kill_at(6 + 2 * moment, moment % 2 == 0, begin));
         tried += 1;
         assert!(needed(&place).is_subset(&segments(&place)));
         assert!(place.listed().iter().all(|one| one["state"]["state"] == "complete"));

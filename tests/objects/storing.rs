@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ use md5::Digest;
 use crate::server::{over_tls, url_of};
 use crate::testkit::http::Request;
 use crate::testkit::tls::server_config;
+use crate::testkit::wait::wait_until;
 
 /// A part that is not the last has so much, as in the S3 API.
 const LEAST_PART: usize = 5 << 20;
@@ -196,6 +198,17 @@ impl Storing {
     pub(crate) fn answer_so_many(&self, requests: usize, is_next_done: bool) {
         self.state().answered = Some((requests, is_next_done));
         self.state().stalled.1 = 0;
+    }
+
+    /// Kills the program that `begin` starts, at a request that is not answered, and is carried out or not. False if the
+    /// program ended before.
+    pub(crate) fn kill_at(&self, requests: usize, is_next_done: bool, begin: impl FnOnce() -> Child) -> bool {
+        self.answer_so_many(requests, is_next_done);
+        let mut child = begin();
+        wait_until("so many requests", || self.stalled() > 0 || child.try_wait().unwrap().is_some());
+        child.kill().unwrap();
+        self.answer_all();
+        child.wait().unwrap().code().is_none()
     }
 
     pub(crate) fn answer_all(&self) {

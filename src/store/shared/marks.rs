@@ -57,7 +57,7 @@ pub(super) fn free(volume: &dyn Store) -> Result<Freed, StoreError> {
     let needed = needed(seen.as_deref().unwrap_or(&*volume))
         .map_err(|why| refused(format!("{why}; nothing is freed until that is mended")))?;
     for name in needed.keys() {
-        if !listing.has(name) && segments.length(name).is_none() {
+        if is_missing(&segments, &listing, name) {
             return Err(refused(format!("the segment {name} is missing")));
         }
     }
@@ -103,6 +103,11 @@ fn forget_marks(segments: &Folder, listing: &Listing) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// Whether a segment can be neither listed nor found.
+fn is_missing(segments: &Folder, listing: &Listing, name: &str) -> bool {
+    !listing.has(name) && segments.length(name).is_none()
+}
+
 /// Whether a file is so old. Without its age it is not.
 fn is_older(segments: &Folder, name: &str, than: Duration) -> Result<bool, StoreError> {
     Ok(segments.age(name)?.is_some_and(|age| age >= than))
@@ -127,7 +132,7 @@ pub(super) fn confirm<'a>(volume: &dyn Store, names: impl Iterator<Item = &'a St
     for name in &needed {
         let is = match () {
             () if listing.has(&mark_of(name)) => "is marked for removal",
-            () if !listing.has(name) && segments.length(name).is_none() => "is missing",
+            () if is_missing(&segments, &listing, name) => "is missing",
             () => continue,
         };
         return Err(StoreError::Unneeded { path: path.join(name), is });

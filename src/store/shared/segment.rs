@@ -40,11 +40,11 @@ impl NewSegment {
         let path = volume.path().join(SEGMENTS_FOLDER);
         let segments = volume.folder(SEGMENTS_FOLDER, true)?.ok_or_else(|| StoreError::Missing(path.clone()))?;
         let held = hold_to_read(&*segments).map_err(StoreError::io("writing in", &path))?;
-        let first = format!("{}{suffix}", first_name(stem));
+        let start = first_name(stem);
+        let first = format!("{start}{suffix}");
         // In an object store the name is that of a run.
         let (name, file) = if segments.refuses_to_replace() {
             let listing = segments.list()?;
-            let start = first_name(stem);
             let mut names = std::iter::once(first).chain((2..1000).map(|number| format!("{start}.{number}{suffix}")));
             let name = names.find(|name| !listing.has(name) && !listing.has_staged(name));
             let name = name.ok_or(StoreError::NoFreeName(path))?;

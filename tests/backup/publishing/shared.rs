@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDateTime, TimeDelta};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use volbak::archive::kind::ArchiveKind;
 use volbak::archive::members::KnownMember;
 use volbak::outside::BlockCursor;
@@ -141,18 +141,25 @@ fn publish(
     let index = index_of(members);
     index.chunks(20_000).try_for_each(|piece| pending.index_writer()?.write_all(piece)).map_err(failed)?;
     let at = DateTime::UNIX_EPOCH + TimeDelta::days(i64::try_from(day).unwrap());
+    publish_written(pending, (at, night(day)), members, &index, Some(b"sum"))
+}
+
+/// Publishes a backup with these members and this index, which are written, as of this time.
+pub(super) fn publish_written(
+    pending: PendingBackup,
+    (at, local): (DateTime<Utc>, NaiveDateTime),
+    members: &[Vec<u8>],
+    index: &[u8],
+    checksum: Option<&[u8]>,
+) -> Result<(), StoreError> {
     let mut manifest = blank_manifest(pending.stem());
     (manifest.started_at, manifest.frozen_at, manifest.finished_at) = (at, at, at);
-    manifest.local_date = night(day).date().to_string();
+    manifest.local_date = local.date().to_string();
     let archive_bytes = members.iter().map(|member| member.len() as u64).sum();
-    (manifest.sizes.archive_bytes, manifest.sizes.index_bytes) = (archive_bytes, index.len() as u64);
-    pending.publish(&ToPublish {
-        checksum: Some(b"sum"),
-        manifest: &manifest.to_bytes().unwrap(),
-        archive_bytes,
-        index_bytes: index.len() as u64,
-        sealed: None,
-    })?;
+    let index_bytes = index.len() as u64;
+    (manifest.sizes.archive_bytes, manifest.sizes.index_bytes) = (archive_bytes, index_bytes);
+    let manifest = &manifest.to_bytes().unwrap();
+    pending.publish(&ToPublish { checksum, manifest, archive_bytes, index_bytes, sealed: None })?;
     Ok(())
 }
 

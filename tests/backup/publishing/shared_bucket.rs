@@ -10,15 +10,14 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta};
 use volbak::archive::kind::ArchiveKind;
 use volbak::outside::BlockCursor;
 use volbak::store::api::Folder;
-use volbak::store::pending::{PendingBackup, ToPublish};
+use volbak::store::pending::PendingBackup;
 use volbak::store::remains::remove_remains;
 use volbak::store::removal::Removals;
 use volbak::store::shared::{PARTS, SharedFolder};
 use volbak::store::{Store, StoreError};
 
 use super::bucket::Bucket;
-use super::shared::{Random, blake3, index_of, known};
-use crate::testkit::proof::blank_manifest;
+use super::shared::{Random, blake3, index_of, known, publish_written};
 
 const VOLUME: &str = "vol-1";
 const SEEDS: u64 = 4;
@@ -71,19 +70,7 @@ fn night(bucket: &Bucket, day: usize, model: &Model, random: &mut Random) -> Res
     drop(writer);
     let index = index_of(&members);
     pending.index_writer().and_then(|mut writer| writer.write_all(&index)).map_err(failed)?;
-    let mut manifest = blank_manifest(pending.stem());
-    (manifest.started_at, manifest.frozen_at, manifest.finished_at) = (at, at, at);
-    manifest.local_date = local.date().to_string();
-    let archive_bytes = members.iter().map(|member| member.len() as u64).sum();
-    (manifest.sizes.archive_bytes, manifest.sizes.index_bytes) = (archive_bytes, index.len() as u64);
-    pending.publish(&ToPublish {
-        checksum: None,
-        manifest: &manifest.to_bytes().unwrap(),
-        archive_bytes,
-        index_bytes: index.len() as u64,
-        sealed: None,
-    })?;
-    Ok(())
+    publish_written(pending, (at, local), &members, &index, None)
 }
 
 /// Removes one backup, or more, and frees.

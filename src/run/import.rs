@@ -238,13 +238,12 @@ pub(in crate::run) fn write_disk(
     let runs = DataRuns::new(&*image.blocks, &used);
     let (digest, cancel) = (true, &options.cancel);
     let mut writer = TargetWriter::new(&open.file, open.is_new, used[0].len, target_bytes, cancel);
-    writer.begin().map_err(CopyError::Write).map_err(|error| unfinished.because(error))?;
+    open.clear(cancel).map_err(CopyError::Write).map_err(|error| unfinished.because(error))?;
     let unfinished = Unfinished { is_cleared: true, ..unfinished };
     let failed = |error| unfinished.because(if cancel.is_cancelled() { CopyError::Stopped } else { error });
-    if let Some(device) = open.device() {
+    if is_device {
         step("discarding what is on it");
-        // Where it cannot, as on a disk, what is not zero is overwritten.
-        let _ = commands.run_on(&open.file, "blkdiscard", &["-f".into(), device.as_os_str().to_owned()]);
+        open.discard(commands).map_err(CopyError::Write).map_err(failed)?;
     }
     step("writing");
     let copy = Copy { blocks: &*image.blocks, runs, chunk_bytes: 0, digest, observer, cancel };
@@ -268,7 +267,7 @@ pub(in crate::run) fn write_disk(
     let is_there = if wrote.is_ok() { held.are_on(&on_target) } else { Ok(false) };
     if !matches!(is_there, Ok(true)) {
         // Whatever of it reached the target.
-        let again = TargetWriter::new(&open.file, open.is_new, used[0].len, target_bytes, &Cancel::default()).begin();
+        let again = open.clear(&Cancel::default());
         let unfinished = Unfinished { is_cleared: again.is_ok(), ..unfinished };
         wrote.map_err(CopyError::Write).map_err(|error| unfinished.because(error))?;
         is_there.map_err(unfinished.read_back())?;

@@ -128,12 +128,17 @@ impl Shelf {
         Ok(volumes.into_iter().map(|volume| Self::of(volume, &kept)).collect())
     }
 
-    /// The complete backups' manifests, oldest first.
-    pub fn manifests(&self) -> impl DoubleEndedIterator<Item = &Manifest> {
+    /// The complete backups with their manifests, oldest first.
+    pub(super) fn complete(&self) -> impl DoubleEndedIterator<Item = (&CatalogEntry, &Manifest)> {
         self.entries.iter().filter_map(|entry| match &entry.state {
-            BackupState::Complete { manifest } => Some(&**manifest),
+            BackupState::Complete { manifest } => Some((entry, &**manifest)),
             _ => None,
         })
+    }
+
+    /// The complete backups' manifests, oldest first.
+    pub fn manifests(&self) -> impl DoubleEndedIterator<Item = &Manifest> {
+        self.complete().map(|(_, manifest)| manifest)
     }
 
     /// The newest complete backup's manifest.

@@ -265,7 +265,14 @@ fn nights_of_a_guest_are_those_that_read_everything() {
     guest.unmount();
 }
 
-/// A full pool fails the writes of every volume in it.
+/// How many chunks of the pool are in use, of how many.
+fn chunks_of_the_pool() -> (u64, u64) {
+    let status = sh(&format!("dmsetup status {POOL}"));
+    let (used, all) = status.split_whitespace().nth(5).unwrap().split_once('/').unwrap();
+    (used.parse().unwrap(), all.parse().unwrap())
+}
+
+/// A full pool fails the writes of every volume in it. What no partition has takes no room in it.
 #[test]
 fn no_restore_fills_a_thin_pool() {
     if !in_lab("thin::no_restore_fills_a_thin_pool") {
@@ -275,7 +282,8 @@ fn no_restore_fills_a_thin_pool() {
     let disk = Path::new(SCRATCH).join("disk.img");
     sh(&format!(
         "mkdir {SCRATCH}/tree; head -c 150M /dev/urandom >{SCRATCH}/tree/file
-         mke2fs -q -t ext4 -d {SCRATCH}/tree {} 400M 2>&1
+         truncate -s 400M {0}; echo '2048,240M' | sfdisk -q {0}
+         mke2fs -q -t ext4 -d {SCRATCH}/tree -E offset=1048576 {0} 240M 2>&1
          lvcreate -qy -L 100M --thinpool pool --errorwhenfull y {GROUP} 2>&1",
         disk.display()
     ));
@@ -297,7 +305,11 @@ fn no_restore_fills_a_thin_pool() {
         sh(&format!("{extend} 2>&1"));
         let said = run_expecting(0, &restore);
         assert!(!said.contains(room), "{said}");
-        let mounted = Mounted::with_options(&Path::new("/dev").join(&target), &Path::new(SCRATCH).join("m"), "ro");
+        let mounted = Mounted::with_options(
+            &Path::new("/dev").join(&target),
+            &Path::new(SCRATCH).join("m"),
+            "ro,loop,offset=1048576",
+        );
         sh(&format!("cmp {}/file {SCRATCH}/tree/file", mounted.point.display()));
         mounted.unmount();
         // What the volume has already is room for it.
@@ -307,5 +319,34 @@ fn no_restore_fills_a_thin_pool() {
         sh(&format!(
             "lvremove -qy {GROUP}/pool 2>&1; lvcreate -qy -L 100M --thinpool pool --errorwhenfull y {GROUP} 2>&1"
         ));
+    }
+}
+
+/// A pool uses discarded chunks again only after it committed its metadata.
+#[test]
+fn what_a_restore_discards_is_room_for_it() {
+    if !in_lab("thin::what_a_restore_discards_is_room_for_it") {
+        return;
+    }
+    set_up_thin();
+    let disk = Path::new(SCRATCH).join("disk.raw");
+    fs::write(&disk, noise(1, 24 << 20)).unwrap();
+    sh(&format!(
+        "lvcreate -qy -L 60M --thinpool pool --errorwhenfull y {GROUP} 2>&1
+         lvcreate -qy -V 24M --thin -n target {GROUP}/pool 2>&1; lvcreate -qy -V 60M --thin -n other {GROUP}/pool 2>&1"
+    ));
+    let target = format!("{GROUP}/target");
+    let import = ["import", disk.to_str().unwrap(), "--to-device", &target, "--yes-erase=target"];
+    run_expecting(0, &import);
+    let (used, all) = chunks_of_the_pool();
+    let chunk_bytes = sh(&format!("lvs --noheadings --units b --nosuffix -o chunk_size {GROUP}/pool"));
+    let rest = (all - used) * chunk_bytes.trim().parse::<u64>().unwrap();
+    sh(&format!(
+        "head -c {rest} /dev/urandom | dd of=/dev/{GROUP}/other bs=1M iflag=fullblock oflag=direct 2>&1; sync"
+    ));
+    assert_eq!(chunks_of_the_pool(), (all, all));
+    for _ in 0..4 {
+        run_expecting(0, &import);
+        sh(&format!("cmp {} /dev/{target}", disk.display()));
     }
 }

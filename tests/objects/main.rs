@@ -24,6 +24,7 @@ mod memory;
 mod mounted;
 mod overwritten;
 mod private;
+mod proven;
 mod real;
 mod requirements;
 mod shared;

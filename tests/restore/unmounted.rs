@@ -220,6 +220,8 @@ fn a_restore_that_is_killed_leaves_nothing_that_can_be_mounted() {
         let is_begun = child.try_wait().unwrap().is_none() && signature() == [0; 2];
         child.kill().unwrap();
         child.wait().unwrap();
+        // A tool that it had started ends by itself, and its loop device over this one with it.
+        assert_no_loop_device(Path::new(device));
         if is_begun && signature() == [0; 2] {
             killed += 1;
             let said = sh(&format!(
@@ -233,8 +235,6 @@ fn a_restore_that_is_killed_leaves_nothing_that_can_be_mounted() {
         } else {
             sh(&format!("e2fsck -f -n {}", target.display()));
         }
-        // A tool that it had started ends by itself, and its loop device over this one with it.
-        assert_no_loop_device(Path::new(device));
         tries += 1;
         assert!(tries < 40, "killed in time {killed} times of {tries}");
     }

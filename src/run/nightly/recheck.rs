@@ -90,11 +90,11 @@ impl Night<'_> {
 fn due(shelves: &[Shelf], options: &RecheckOptions, level: CheckLevel, now: DateTime<Utc>) -> Vec<Backup> {
     let all: Vec<DueBackup> = shelves
         .iter()
-        .flat_map(|shelf| shelf.backups.iter().map(move |backup| (shelf, backup)))
-        .map(|(shelf, backup)| DueBackup {
-            files: Backup::in_directory(shelf.directory.clone(), backup.id.clone()),
-            taken_at: Some(backup.taken_at),
-            last_look: shelf.records.get(&backup.id).and_then(|record| record.last_look(level)),
+        .flat_map(|shelf| shelf.complete().map(move |(entry, manifest)| (shelf, entry, manifest)))
+        .map(|(shelf, entry, manifest)| DueBackup {
+            files: entry.files(),
+            taken_at: Some(manifest.started_at),
+            last_look: shelf.records.get(&entry.stem).and_then(|record| record.last_look(level)),
         })
         .collect();
     let share = usize::try_from(options.share_percent).unwrap_or(100);

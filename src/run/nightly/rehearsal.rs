@@ -175,10 +175,10 @@ fn candidates(shelf: &Shelf, now: DateTime<Utc>) -> Vec<Candidate> {
     let volume_tested = shelf.backups.iter().filter_map(|backup| tested(&backup.id)).max();
     let newest = shelf.newest_usable(now).map(|manifest| manifest.stem.clone());
     let is_bad = |stem: &str| shelf.backups.iter().any(|backup| backup.id == stem && backup.health == Health::Bad);
-    let usable = shelf.manifests().filter(|manifest| manifest.started_at <= now && !is_bad(&manifest.stem));
+    let usable = shelf.complete().filter(|(_, manifest)| manifest.started_at <= now && !is_bad(&manifest.stem));
     usable
-        .map(|manifest| Candidate {
-            files: Backup::in_directory(shelf.directory.clone(), manifest.stem.clone()),
+        .map(|(entry, manifest)| Candidate {
+            files: entry.files(),
             started_at: manifest.started_at,
             archive_bytes: manifest.sizes.archive_bytes,
             restored_bytes: restored_bytes(manifest),

@@ -48,6 +48,8 @@ impl Carried<'_> {
                 // A new file contains only zeros.
                 Step::Zero { .. } if self.target.is_new => {}
                 Step::Zero { ranges } => {
+                    let cleared = self.target.clear(&self.options.cancel);
+                    cleared.and_then(|()| self.target.discard(&*self.commands)).map_err(io_error(words.as_str()))?;
                     for range in ranges {
                         let range = ByteRange::new(range.source_offset, range.length);
                         zero(&self.target.file, range, &self.options.cancel).map_err(io_error(words.as_str()))?;

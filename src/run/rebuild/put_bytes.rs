@@ -15,6 +15,7 @@ use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::sparse::RunMap;
 use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
 use crate::layout::lvm2::compose;
+use crate::outside::zeros::is_zero;
 use crate::outside::{BlockRead, Cancel};
 use crate::run::check::content::contradiction;
 use crate::run::restore::data::{Placed, Places};
@@ -24,41 +25,77 @@ use crate::store::open::OpenError;
 use crate::units::ByteRange;
 use crate::units::Extent;
 
-const ZEROS_BYTES: usize = 1 << 20;
-/// The length of zeros between two checks for cancellation.
+/// What is made zeros at once, where that needs no writing.
 const STRETCH_BYTES: u64 = 1 << 30;
+/// What is looked at in one piece to see whether it is zeros already.
+const PIECE_BYTES: u64 = 1 << 20;
 /// The start of a disk or of a raw image is written last, so that an incomplete one is not taken for a complete one, and so is the
 /// end of a disk. What it is recognized by lies there: a partition table at both ends, the superblock of btrfs at 64 KiB, that of
 /// md 1.2 at 4 KiB.
 pub(in crate::run) const HELD_BACK_BYTES: u64 = 1 << 20;
 
-/// Makes a range read as zeros, in the cheapest way that the target supports.
+/// Makes a range read as zeros, in the cheapest way that the target supports. What reads as zeros already is not written to where
+/// that would take room, as on a thin volume.
 pub(in crate::run) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result<()> {
-    let mut at = range.start;
-    let mut left = range.len;
-    while left > 0 {
+    in_pieces(range, STRETCH_BYTES, cancel, |stretch| {
+        // Afterwards both files and devices read as zeros. On a device, punching fails unless it can be done
+        // without writing; fallocate(2) and the kernel's block/fops.c.
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(file, flags, stretch.start, stretch.len) {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                in_pieces(stretch, PIECE_BYTES, cancel, |piece| overwrite(file, piece).map_err(at_byte(piece.start)))
+            }
+        }
+    })
+}
+
+fn in_pieces(
+    range: ByteRange,
+    piece_bytes: u64,
+    cancel: &Cancel,
+    mut each: impl FnMut(ByteRange) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < range.len {
         if cancel.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let len = left.min(STRETCH_BYTES);
-        // Afterwards both files and devices read as zeros. On a device, punching fails unless it can be done
-        // without writing; fallocate(2) and the kernel's block/fops.c.
-        let hole = rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)
-            .or_else(|_| rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, at, len));
-        if hole.is_err() {
-            let zeros = vec![0; ZEROS_BYTES];
-            let mut done = 0;
-            while done < len {
-                let now = (len - done).min(ZEROS_BYTES as u64);
-                // `now` is at most ZEROS_BYTES.
-                file.write_all_at(&zeros[..usize::try_from(now).unwrap_or(ZEROS_BYTES)], at + done)?;
-                done += now;
-            }
-        }
-        at += len;
-        left -= len;
+        let len = (range.len - done).min(piece_bytes);
+        each(ByteRange::new(range.start + done, len))?;
+        done += len;
     }
     Ok(())
+}
+
+/// Overwrites a piece that has other bytes than zeros.
+fn overwrite(file: &File, piece: ByteRange) -> io::Result<()> {
+    // At most PIECE_BYTES.
+    let mut buffer = vec![0; usize::try_from(piece.len).unwrap_or(0)];
+    // A sector that cannot be read may be mended by writing to it.
+    if file.read_exact_at(&mut buffer, piece.start).is_ok() && is_zero(&buffer) {
+        return Ok(());
+    }
+    let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(file, flags, piece.start, piece.len).or_else(|_| {
+        buffer.fill(0);
+        file.write_all_at(&buffer, piece.start)
+    })
+}
+
+/// Makes zeros of both ends of a target, by which what is on it is recognized, and syncs it: there is no disk on it any more, also
+/// after a power failure.
+pub(in crate::run) fn clear_ends(file: &File, target_bytes: u64, cancel: &Cancel) -> io::Result<()> {
+    let len = target_bytes.min(HELD_BACK_BYTES);
+    for start in [0, target_bytes - len] {
+        zero(file, ByteRange::new(start, len), cancel)?;
+    }
+    file.sync_all()
+}
+
+/// Adds where it happened.
+pub(in crate::run) fn at_byte(at: u64) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("at byte {at}: {error}"))
 }
 
 /// Why a raw image was not restored exactly.

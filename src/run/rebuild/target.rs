@@ -260,7 +260,7 @@ impl Target {
             return Err(TargetError::Unfit { name: self.name, what });
         }
         let path = match self.kind {
-            Kind::Device(file, node, _) => return Ok(OpenTarget::of_device(file, node)),
+            Kind::Device(file, node, _) => return Ok(OpenTarget::of_device(file, node, self.size_bytes)),
             Kind::Image(path) => path,
         };
         let directory = directory_of(&path);

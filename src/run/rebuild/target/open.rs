@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 use super::error::{TargetError, io_error};
 use super::left::directory_of;
+use crate::outside::{Cancel, RunCommand};
+use crate::run::rebuild::put_bytes::clear_ends;
 use crate::shown;
 
 /// A target open for writing.
@@ -21,7 +23,8 @@ pub struct OpenTarget {
     pub is_new: bool,
     /// The image's final path, and its temporary path.
     image: Option<(PathBuf, PathBuf)>,
-    device: Option<PathBuf>,
+    /// A device's node and length.
+    device: Option<(PathBuf, u64)>,
 }
 
 impl OpenTarget {
@@ -29,8 +32,8 @@ impl OpenTarget {
         Self { file, is_new: true, image: Some((path, temporary)), device: None }
     }
 
-    pub(super) fn of_device(file: File, node: PathBuf) -> Self {
-        Self { file, is_new: false, image: None, device: Some(node) }
+    pub(super) fn of_device(file: File, node: PathBuf, size_bytes: u64) -> Self {
+        Self { file, is_new: false, image: None, device: Some((node, size_bytes)) }
     }
 
     /// Keeps an incomplete image under its temporary name, which is returned; `None` for a device.
@@ -40,13 +43,29 @@ impl OpenTarget {
 
     /// The node of a device.
     pub(in crate::run) fn device(&self) -> Option<&Path> {
-        self.device.as_deref()
+        self.device.as_ref().map(|(node, _)| node.as_path())
+    }
+
+    /// From now on there is no disk on it, also after a power failure.
+    pub(in crate::run) fn clear(&self, cancel: &Cancel) -> io::Result<()> {
+        self.device.as_ref().map_or(Ok(()), |(_, size_bytes)| clear_ends(&self.file, *size_bytes, cancel))
+    }
+
+    /// Gives back the blocks of a device, where it can; there is no disk on it any more.
+    pub(in crate::run) fn discard(&self, commands: &dyn RunCommand) -> io::Result<()> {
+        let Some(device) = self.device() else { return Ok(()) };
+        // Where it cannot, as on a disk, what is not zero is overwritten later.
+        let _ = commands.run_on(&self.file, "blkdiscard", &["-f".into(), device.as_os_str().to_owned()]);
+        // A thin pool can use discarded chunks only after it committed its metadata, as a flush makes it do: a full one would
+        // refuse what is written next (the kernel's dm-space-map-disk.c: a block has to be free in both transactions).
+        self.file.sync_all()
     }
 
     /// Syncs it. A complete image gets its final name, and with `replace` replaces an existing file. Returns the
     /// device's node, if it is a device; afterwards it is no longer held exclusively.
     pub fn finish(mut self, replace: bool) -> Result<Option<PathBuf>, TargetError> {
-        let shown = self.image.as_ref().map(|(path, _)| path).or(self.device.as_ref()).cloned().unwrap_or_default();
+        let shown =
+            self.image.as_ref().map(|(path, _)| path.as_path()).or(self.device()).unwrap_or(Path::new("")).to_owned();
         self.file.sync_all().map_err(|error| TargetError::Unfit {
             name: shown::path(shown.as_os_str().as_encoded_bytes()),
             what: format!("it cannot be synced ({error}), so that what was written may be lost; repeat it"),
@@ -68,7 +87,7 @@ impl OpenTarget {
                 what: format!("the image is complete, and a power failure now may lose its name: {error}"),
             })?;
         }
-        Ok(self.device.take())
+        Ok(self.device.take().map(|(node, _)| node))
     }
 
     /// Syncs an image and keeps its temporary name, which is returned; `None` for a device.

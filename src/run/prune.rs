@@ -112,6 +112,7 @@ impl Shelf {
         self.records.insert(entry.stem.clone(), record);
         match health {
             record::Health::Bad { .. } => Health::Bad,
+            record::Health::Unknown => Health::Unknown,
             // A quick check is no proof.
             record::Health::Unverified | record::Health::Good { level: CheckLevel::Quick, .. } => Health::Unverified,
             record::Health::Good { last_verified, .. } => {

@@ -176,7 +176,7 @@ impl SnapshotGuard {
         Some(ThinSnapshot {
             commands: Arc::clone(&self.context.commands),
             device: DeviceNumber::of_rdev(rdev),
-            uuids: [snapshot.facts.vg_uuid.clone(), snapshot.facts.uuid.clone()],
+            dm_uuid: snapshot.facts.dm_uuid(),
             volume_uuid: snapshot.origin_uuid.clone(),
             volume_thin_id: snapshot.origin_thin_id,
         })

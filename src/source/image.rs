@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::image::format::Format;
 use crate::image::qcow2::Qcow2;
 use crate::outside::{BlockRead, FileBlocks};
@@ -55,7 +57,10 @@ impl Fingerprint {
     }
 
     pub(crate) fn of_path(path: &Path) -> io::Result<Self> {
-        Ok(Self::of(&fs::metadata(path)?))
+        // NFS answers stat(2) from what it remembers, for seconds; open(2) asks the server.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        Ok(Self::of(&file.metadata()?))
     }
 
     pub(crate) fn size_bytes(&self) -> u64 {

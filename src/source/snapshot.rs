@@ -1,13 +1,16 @@
 //! Taking, removing and keeping LVM snapshots.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::outside::RunCommand;
 use crate::owner::Owner;
+use crate::source::device::{DeviceNumber, dm_uuid};
 use crate::source::error::SourceError;
 use crate::source::lvm::{LvFacts, Presence, Which, lvs, presence, run_tool, vg, words};
 use crate::source::naming::{KEPT_TAG, SNAPSHOT_TAG};
@@ -116,16 +119,19 @@ fn still_there<'a>(volume: &LvFacts, group_volumes: &'a [LvFacts]) -> Result<&'a
     }
 }
 
-/// Waits for the node of a new snapshot.
+/// Waits for the node of a new snapshot. A link that udev left of an earlier one of that name may show another volume.
 pub(crate) fn wait_for_node(snapshot: &LvFacts) -> Result<PathBuf, SourceError> {
     let deadline = Instant::now() + NODE_PATIENCE;
     loop {
         let node = snapshot.node();
-        if node.exists() {
-            return Ok(node.to_owned());
-        }
+        let found = fs::metadata(node).map(|metadata| dm_uuid(DeviceNumber::of_rdev(metadata.rdev())));
+        let missing = match found {
+            Ok(Some(uuid)) if uuid != snapshot.dm_uuid() => io::Error::other("it is the node of another volume"),
+            Ok(_) => return Ok(node.to_owned()),
+            Err(error) => error,
+        };
         if Instant::now() >= deadline {
-            return Err(SourceError::io("waiting for udev to make it", node, io::ErrorKind::NotFound.into()));
+            return Err(SourceError::io("waiting for udev to make it", node, missing));
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -38,8 +38,8 @@ pub(crate) struct ThinSnapshot {
     pub(crate) commands: Arc<dyn RunCommand>,
     /// Its device.
     pub(crate) device: DeviceNumber,
-    /// LVM's UUIDs of its group and of itself.
-    pub(crate) uuids: [String; 2],
+    /// The UUID that its device has.
+    pub(crate) dm_uuid: String,
     /// The UUID of the volume that it shows, and the number of that volume in the pool.
     pub(crate) volume_uuid: String,
     pub(crate) volume_thin_id: Option<u64>,
@@ -93,8 +93,7 @@ impl ThinSnapshot {
         take: &mut dyn FnMut(u64, MappedRun) -> io::Result<()>,
     ) -> Result<ReadMapping, ThinError> {
         let commands = &*self.commands;
-        let uuid = format!("LVM-{}", self.uuids.concat().replace('-', ""));
-        if dm_uuid(self.device) != Some(uuid) {
+        if dm_uuid(self.device).as_ref() != Some(&self.dm_uuid) {
             return Err(ThinError::Unexpected("the snapshot's device is not the one of its UUID".to_owned()));
         }
         let volume_thin_id =

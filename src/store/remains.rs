@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::api::{Listing, Store};
+use super::backup::RECORD;
 use super::belongs::kind_of_manifest;
 use super::error::StoreError;
 use super::names::{MANIFEST, files_before_manifest};
@@ -25,7 +26,7 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
         }
         // A staged manifest is complete. Another program may have made an archive of the other kind with this stem.
         let kind = volume.open_staged(&manifest).ok().and_then(kind_of_manifest).unwrap_or_default();
-        let files = files_before_manifest(kind).into_iter().rev();
+        let files = files_before_manifest(kind).into_iter().chain([RECORD]).rev();
         for name in files.map(|suffix| format!("{stem}{suffix}")) {
             if listing.has(&name) && (!listing.has_staged(&name) || volume.is_half_published(&name)) {
                 volume.remove(&name)?;

@@ -41,12 +41,11 @@ impl<'a> Removals<'a> {
         let manifest = format!("{stem}{MANIFEST}");
         // Another program may have made an archive of the other kind with the same stem.
         let kind = kind_of_stem(volume, stem);
-        // The record goes first: a backup without a verification record is valid, a record without a backup would be
-        // an orphan.
         volume.check_removable(&manifest)?;
-        volume.remove(&format!("{stem}{RECORD}"))?;
+        // Before its record: a bad backup without one would be a good one if the removal ended here.
         volume.set_aside(&manifest)?;
         volume.sync()?;
+        volume.remove(&format!("{stem}{RECORD}"))?;
         for suffix in files_before_manifest(kind).into_iter().rev() {
             volume.remove(&format!("{stem}{suffix}"))?;
         }
@@ -130,17 +129,29 @@ mod tests {
 
     #[test]
     fn what_a_crash_leaves_of_a_removal_is_removed() {
-        for done in 0..4 {
+        for done in 0..5 {
             let dir = tempfile::tempdir().unwrap();
             let volume = Destination::open(dir.path()).unwrap().volume_directory("vol-1").unwrap();
             fs::write(volume.path().join(".volbak-tmp.s.manifest.json"), "").unwrap();
-            for suffix in [".tar.gz", ".checksum", ".index"].into_iter().skip(done) {
+            for suffix in [".verified.json", ".tar.gz", ".checksum", ".index"].into_iter().skip(done) {
                 fs::write(volume.path().join(format!("s{suffix}")), "").unwrap();
             }
             remove_remains(&*volume).unwrap();
             assert_eq!(names(&volume), Vec::<String>::new(), "{done}");
             assert!(volume.remove_if_empty().unwrap());
         }
+    }
+
+    #[test]
+    fn what_a_verification_found_is_known_as_long_as_there_is_a_backup() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = Destination::open(dir.path()).unwrap().volume_directory("vol-1").unwrap();
+        SUFFIXES.iter().for_each(|suffix| fs::write(volume.path().join(format!("s{suffix}")), "").unwrap());
+        // It cannot be removed.
+        fs::create_dir_all(volume.path().join("s.verified.json/x")).unwrap();
+        remove_backup(&*volume, "s").unwrap_err();
+        assert_eq!(volume.list().unwrap().staged, ["s.manifest.json"]);
+        assert!(!volume.list().unwrap().has("s.manifest.json"));
     }
 
     #[test]

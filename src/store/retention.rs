@@ -211,6 +211,9 @@ fn reason_to_remove_nothing(
     if let Some(twice) = sorted.iter().find(|backup| !seen.insert(&backup.id)) {
         return Some(Refusal::SameIdTwice { id: twice.id.clone() });
     }
+    if let Some(unknown) = sorted.iter().find(|backup| backup.health == Health::Unknown) {
+        return Some(Refusal::HealthUnknown { id: unknown.id.clone() });
+    }
     match occasion {
         Occasion::NothingNew => Some(Refusal::NothingNew),
         Occasion::Forecast => None,

@@ -412,3 +412,33 @@ fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove()
     assert!(archives(&dest).len() > kills as usize);
     assert_all_good(&dest);
 }
+
+/// udev left the link to an earlier snapshot of that name, and its device is another volume by now.
+#[test]
+fn a_snapshots_node_that_shows_another_volume_is_not_read() {
+    if !in_lab("backup::a_snapshots_node_that_shows_another_volume_is_not_read") {
+        return;
+    }
+    set_up();
+    thick_volume("vol-1", "12M");
+    thick_volume("vol-2", "12M");
+    let programs = Path::new(SCRATCH).join("programs");
+    let lvcreate = sh("command -v lvcreate");
+    sh(&format!(
+        "mkdir {0}; cat >{0}/lvcreate <<'SCRIPT'
+#!/bin/sh
+{1} \"$@\" || exit
+for link in /dev/{GROUP}/vol-1-volbak-*; do ln -sfn /dev/mapper/cinder--volumes-vol--2 \"$link\"; done
+SCRIPT
+         chmod +x {0}/lvcreate",
+        programs.display(),
+        lvcreate.trim()
+    ));
+    let to = dest();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let output = volbak(&["snapshot", "vol-1", "--to", to.to_str().unwrap()]).env("PATH", path).output().unwrap();
+    let said = both_outputs(&output);
+    assert!(output.status.code() == Some(1) && said.contains("it is the node of another volume"), "{said}");
+    assert_eq!(volumes_of_volbak(), "");
+    assert!(archives(&to).is_empty());
+}

@@ -353,9 +353,18 @@ fn take_old(old: &OldMember, job: &mut Job) -> bool {
         job.member.resize(len, 0);
     }
     let member = &mut job.member[..len];
+    // What is referred to has to be on the disk, and not only in the page cache.
+    let is_referred_to = old.archive.parts().is_some();
+    let let_go = || {
+        if is_referred_to {
+            old.archive.let_go(old.member.offset, old.member.length);
+        }
+    };
+    let_go();
     if old.archive.read_at(old.member.offset, member).is_err() {
         return false;
     }
+    let_go();
     let frame = codec::of_image_member(member).frame(member);
     if <[u8; 32]>::from(blake3::hash(member)) != old.member.digest
         || !frame.is_some_and(|frame| frame.is(old.member.length, old.member.volume_length))

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
@@ -15,7 +15,8 @@ use super::verdict::Verdict;
 use crate::archive::index::parse_hex;
 use crate::report::CheckLevel;
 use crate::store::catalog::{BackupState, CatalogEntry};
-use crate::store::{Backup, StoreError};
+use crate::store::open::OpenError;
+use crate::store::{Backup, ReadError, StoreError};
 
 /// The version of the record's format.
 const FORMAT: u32 = 1;
@@ -39,6 +40,20 @@ pub struct Record {
     /// The last verification of each level, in the order of levels; for each level, the last without a second
     /// opinion and the last with one.
     pub results: Vec<LevelResult>,
+    /// There is a record, and what it says is not known.
+    #[serde(skip)]
+    is_unreadable: bool,
+}
+
+/// Why it is not known what a record says.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("the record of earlier verifications cannot be read, so this one was not stored: {0}")]
+    Read(ReadError),
+    #[error("the record of earlier verifications has format {0}, which a newer volbak wrote; this one was not stored")]
+    Newer(u32),
+    #[error("the record of earlier verifications is damaged; a full verification replaces it")]
+    Damaged,
 }
 
 /// The result of the last verification at a level.
@@ -102,6 +117,8 @@ pub enum Health {
         /// When it was found.
         found_at: DateTime<Utc>,
     },
+    /// Its record cannot be read.
+    Unknown,
 }
 
 impl Record {
@@ -110,9 +127,16 @@ impl Record {
         self.index_sha256.as_deref().or(self.archive_sha1.as_deref())
     }
 
+    fn is_of(&self, identity: Option<&str>, archive_bytes: u64) -> bool {
+        self.identity() == identity && self.archive_bytes == archive_bytes
+    }
+
     /// The state. A finding stands until a verification of at least the same extent finds nothing: at the same or a
     /// higher level, and with a second opinion if the first had one.
     pub fn health(&self) -> Health {
+        if self.is_unreadable {
+            return Health::Unknown;
+        }
         match self.decisive() {
             None => Health::Unverified,
             Some(result) if result.verdict == Verdict::Bad => Health::Bad { found_at: result.verified_at },
@@ -144,9 +168,27 @@ impl Record {
 /// The record of a backup; `None` without one, or if it applies to another archive. `identity` is the archive's SHA-1 from
 /// the manifest (or without it, from the checksum), or the index's SHA-256 if the manifest has no SHA-1.
 pub fn load(files: &Backup, identity: Option<&str>, archive_bytes: u64) -> Option<Record> {
-    let record: Record = serde_json::from_slice(&files.read_record().ok()?).ok()?;
-    let same = record.format == FORMAT && record.identity() == identity && record.archive_bytes == archive_bytes;
-    same.then_some(record)
+    match read(files) {
+        Ok(record) => record.filter(|record| record.is_of(identity, archive_bytes)),
+        Err(_) => Some(Record { is_unreadable: true, ..Record::default() }),
+    }
+}
+
+fn read(files: &Backup) -> Result<Option<Record>, Unreadable> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let bytes = match files.read_record() {
+        Ok(bytes) => bytes,
+        Err(ReadError::Open(OpenError::Missing(_))) => return Ok(None),
+        Err(error) => return Err(Unreadable::Read(error)),
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(Versioned { format: FORMAT }) => serde_json::from_slice(&bytes).map(Some).map_err(|_| Unreadable::Damaged),
+        Ok(Versioned { format }) if format > FORMAT => Err(Unreadable::Newer(format)),
+        Ok(_) | Err(_) => Err(Unreadable::Damaged),
+    }
 }
 
 /// The record of a backup whose side files were not read yet.
@@ -178,9 +220,16 @@ fn shorten(finding: &mut Finding) {
     }
 }
 
-/// Adds a result to the record beside the backup, atomically. `identity` is that of [`load`].
+/// Adds a result to the record beside the backup, atomically. `identity` is that of [`load`]. A verification that could not
+/// even tell which archive it is leaves the record of it as it is.
 pub fn save(files: &Backup, identity: Option<&str>, archive_bytes: u64, mut result: LevelResult) -> io::Result<Record> {
-    let mut record = load(files, identity, archive_bytes).unwrap_or_default();
+    let mut record = match read(files) {
+        Ok(Some(record)) if record.is_of(identity, archive_bytes) => record,
+        Ok(Some(record)) if identity.is_none() || archive_bytes == 0 => return Ok(record),
+        Ok(_) => Record::default(),
+        Err(Unreadable::Damaged) if result.level >= CheckLevel::Full => Record::default(),
+        Err(error) => return Err(io::Error::other(error)),
+    };
     record.format = FORMAT;
     let is_of_index = identity.is_some_and(|digest| parse_hex::<32>(digest).is_some());
     let identity = identity.map(str::to_owned);
@@ -189,6 +238,9 @@ pub fn save(files: &Backup, identity: Option<&str>, archive_bytes: u64, mut resu
     result.findings.truncate(MAX_FINDINGS);
     result.findings.iter_mut().for_each(shorten);
     record.results.retain(|old| old.level != result.level || !result.covers(old));
+    // The clock may have been wrong then, or is now. What is saved later was found later.
+    let latest = result.verified_at - TimeDelta::milliseconds(1);
+    record.results.iter_mut().for_each(|old| old.verified_at = old.verified_at.min(latest));
     record.results.push(result);
     record.results.sort_by_key(|result| (result.level, result.reached(), result.second_opinion.is_some()));
     let mut bytes = serde_json::to_vec_pretty(&record)?;
@@ -301,9 +353,51 @@ mod tests {
         assert!(load(&files, Some("cd"), 7).is_none());
         assert!(load(&files, Some("ab"), 8).is_none());
         assert!(load(&files, None, 7).is_none());
-        std::fs::write(files.record_path(), "{}").unwrap();
-        assert!(load(&files, Some("ab"), 7).is_none());
         assert_eq!(Record::default().health(), Health::Unverified);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_none_that_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Backup::in_directory(dir.path(), "a");
+        assert!(load(&files, Some("ab"), 7).is_none());
+        save(&files, report(CheckLevel::Full, Verdict::Bad, 1)).unwrap();
+        let good = std::fs::read(files.record_path()).unwrap();
+        let newer = String::from_utf8(good.clone()).unwrap().replace("\"format\": 1", "\"format\": 2");
+        for bytes in [b"".as_slice(), b"{}", &good[..good.len() / 2], newer.as_bytes()] {
+            std::fs::write(files.record_path(), bytes).unwrap();
+            assert_eq!(load(&files, Some("ab"), 7).unwrap().health(), Health::Unknown);
+            save(&files, report(CheckLevel::Quick, Verdict::Good, 2)).unwrap_err();
+            assert_eq!(std::fs::read(files.record_path()).unwrap(), bytes);
+        }
+        save(&files, report(CheckLevel::Full, Verdict::Good, 2)).unwrap_err();
+        std::fs::write(files.record_path(), "{}").unwrap();
+        let health = save(&files, report(CheckLevel::Full, Verdict::Good, 2)).unwrap().health();
+        assert_eq!(health, Health::Good { last_verified: at(2), level: CheckLevel::Full });
+    }
+
+    #[test]
+    fn a_verification_that_could_not_open_the_archive_replaces_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Backup::in_directory(dir.path(), "a");
+        save(&files, report(CheckLevel::Full, Verdict::Bad, 1)).unwrap();
+        for (identity, bytes) in [(Some("ab"), 0), (None, 7), (None, 0)] {
+            super::save(&files, identity, bytes, report(CheckLevel::Full, Verdict::Bad, 2)).unwrap();
+            assert_eq!(load(&files, Some("ab"), 7).unwrap().health(), Health::Bad { found_at: at(1) });
+        }
+    }
+
+    #[test]
+    fn what_is_found_later_counts_whatever_the_clock_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Backup::in_directory(dir.path(), "a");
+        let year = 366 * 24 * 60;
+        save(&files, report(CheckLevel::RestoreTest, Verdict::Good, year)).unwrap();
+        let found = save(&files, report(CheckLevel::Full, Verdict::Bad, 1)).unwrap();
+        assert_eq!(found.health(), Health::Bad { found_at: at(1) });
+        assert!(found.last_look(CheckLevel::RestoreTest) < Some(at(1)));
+        let cleared = save(&files, report(CheckLevel::RestoreTest, Verdict::Good, 0)).unwrap();
+        assert_eq!(cleared.health(), Health::Good { last_verified: at(0), level: CheckLevel::RestoreTest });
     }
 
     #[test]

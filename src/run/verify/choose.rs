@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::run::check::{CheckLevel, record};
 use crate::store::Backup;
+use crate::store::retention::is_future;
 
 /// A backup that may be due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,10 @@ impl DueBackup {
 /// The backups that are due, in order: first those never verified, then by the time of the last verification, then
 /// by age, and then by name. The order is deterministic.
 pub fn choose(mut candidates: Vec<DueBackup>, choice: Choice, now: DateTime<Utc>) -> Vec<Backup> {
+    // The clock was wrong then.
+    for candidate in &mut candidates {
+        candidate.last_look = candidate.last_look.filter(|look| !is_future(*look, now));
+    }
     if let Some(age) = choice.older_than {
         // No verification is older than the earliest time.
         let limit = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);

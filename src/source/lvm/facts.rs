@@ -78,6 +78,11 @@ impl LvFacts {
     pub fn node(&self) -> &Path {
         if !self.path.exists() && self.dm_path.exists() { &self.dm_path } else { &self.path }
     }
+
+    /// The UUID of its device-mapper device.
+    pub(crate) fn dm_uuid(&self) -> String {
+        format!("LVM-{}", [self.vg_uuid.as_str(), &self.uuid].concat().replace('-', ""))
+    }
 }
 
 /// A volume group, from vgs.

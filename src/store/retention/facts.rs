@@ -13,6 +13,8 @@ pub enum Health {
     Unverified,
     /// A check found it damaged or incomplete. It never counts as a backup.
     Bad,
+    /// It may be bad: the record of its verifications cannot be read.
+    Unknown,
 }
 
 /// A backup of the source, from the catalog.

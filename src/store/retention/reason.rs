@@ -142,6 +142,11 @@ pub enum Refusal {
         /// Its id.
         id: String,
     },
+    /// Whether a backup is bad is not known, so the wrong one could count as the last good one.
+    HealthUnknown {
+        /// Its id.
+        id: String,
+    },
     /// Two backups have the same id, so the wrong one could be removed.
     SameIdTwice {
         /// The id.
@@ -195,6 +200,11 @@ impl fmt::Display for Refusal {
                 write!(f, "nothing was removed, since the new backup {id} is not among those that were found")
             }
             Self::NewOneIsBad { id } => write!(f, "nothing was removed, since the new backup {id} is bad"),
+            Self::HealthUnknown { id } => write!(
+                f,
+                "nothing was removed, since the record of {id}'s verifications cannot be read; a full verification of it, with \
+                 `volbak verify`, writes a new one"
+            ),
             Self::SameIdTwice { id } => write!(f, "nothing was removed, since two backups are called {id}"),
             Self::Gone { left_days, backups } => {
                 write!(f, "the volume is gone; its {backups} backups are kept for another {}", days(*left_days))

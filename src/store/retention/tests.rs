@@ -121,6 +121,17 @@ fn a_new_backup_that_is_bad_or_missing_removes_nothing() {
 }
 
 #[test]
+fn a_backup_that_may_be_bad_stops_removals() {
+    let mut backups = nights("2026-11-01", 30);
+    backups[20].health = Health::Unknown;
+    for occasion in [Occasion::Published("2026-11-30"), Occasion::Gone, Occasion::Forecast] {
+        let plan = plan("v", &backups, &Policy::days(7), at("2027-11-30"), occasion);
+        assert_eq!(plan.refusals, [Refusal::HealthUnknown { id: "2026-11-21".to_owned() }]);
+        assert_eq!(plan.removals().count(), 0);
+    }
+}
+
+#[test]
 fn bad_ones_do_not_count_as_the_last_good_one() {
     let mut backups = nights("2026-11-01", 3);
     backups.extend(nights("2026-11-18", 3));

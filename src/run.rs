@@ -11,6 +11,7 @@ mod child;
 pub mod cloud;
 pub(crate) mod collect;
 pub mod completion;
+mod copies_due;
 pub mod copy;
 pub mod doctor;
 mod dumps;

@@ -21,12 +21,13 @@ use std::time::Instant;
 
 use crate::encryption::EncryptionOptions;
 use crate::error::with_causes;
-use crate::events::{Event, Observer, Problem, Severity};
+use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::outside::{Cancel, Clock};
 use crate::run::catalogue;
 use crate::run::verify::many::source_name;
-use crate::store::catalog::list_volume;
+use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::remains::remove_remains;
+use crate::store::retention::is_future;
 use crate::store::{Destination, StoreError, arrival};
 use crate::units::ByteLen;
 
@@ -143,7 +144,26 @@ impl Work<'_> {
             Some(folder) => list_volume(&*folder, volume)?,
             None => Vec::new(),
         };
+        self.tell_future(&there);
         Ok(decide(candidates, &there, self.options.include_bad, self.to.root()))
+    }
+
+    /// Reports the copies whose date is in the future.
+    fn tell_future(&self, there: &[CatalogEntry]) {
+        let now = self.world.clock.now();
+        for entry in there {
+            let BackupState::Complete { manifest } = &entry.state else { continue };
+            if is_future(manifest.started_at, now) {
+                let what = format!(
+                    "the copy in {} is dated {}, in the future: a clock was wrong",
+                    self.to.root().display(),
+                    manifest.started_at.format("%Y-%m-%d")
+                );
+                let problem = Problem::new(Severity::Warning, entry.stem.clone(), what);
+                let source = SourceName::of_backups(&entry.name);
+                self.world.observer.on_event(&Event::ProblemOf { source, problem });
+            }
+        }
     }
 
     /// Reports what is decided without a copy.
@@ -153,7 +173,7 @@ impl Work<'_> {
             let is_error = one.outcome == CopyOutcome::Failed && !self.options.is_part_of_run;
             let severity = if is_error { Severity::Error } else { Severity::Warning };
             let problem = Problem::new(severity, one.stem.clone(), why.clone());
-            let source = crate::events::SourceName::of_backups(&one.volume);
+            let source = SourceName::of_backups(&one.volume);
             self.world.observer.on_event(&Event::ProblemOf { source, problem });
         }
     }

@@ -163,6 +163,68 @@ fn a_copy_that_fails_loses_no_night_and_is_told() {
     assert_eq!(names(&host.at("second")), [""; 0]);
 }
 
+/// The dates of the backups of `volume-1` in this directory.
+fn dates(directory: &Path) -> Vec<String> {
+    let names = names(&directory.join("volume-1")).into_iter();
+    names.filter_map(|name| Some(name.strip_suffix(".manifest.json")?.strip_prefix("volume-1_")?.to_owned())).collect()
+}
+
+#[test]
+fn a_copy_dated_in_the_future_ends_no_copies() {
+    let host = host("");
+    assert_eq!(host.verb_at("2027-11-20 02:00:00", &["run"]).status, 0);
+    let night = host.verb_at("2026-11-21 02:00:00", &["run"]);
+    assert_eq!(dates(&host.at("second")), ["20_11_2027", "21_11_2026"], "{night:?}");
+    let said = format!("the copy in {} is dated 2027-11-20, in the future", host.at("second").display());
+    assert!(night.status == 3 && night.stdout.contains(&said), "{night:?}");
+    // Removed there, the copy of an earlier night stays removed.
+    host.verb_at("2026-11-22 02:00:00", &["run"]);
+    for name in names(&host.at("second/volume-1")).iter().filter(|name| name.contains("21_11_2026")) {
+        fs::remove_file(host.at("second/volume-1").join(name)).unwrap();
+    }
+    host.verb_at("2026-11-23 02:00:00", &["run"]);
+    assert_eq!(dates(&host.at("second")), ["20_11_2027", "22_11_2026", "23_11_2026"]);
+    let all = host.verb_at("2026-11-23 03:00:00", &["copy", "--all"]);
+    assert!(all.status == 0 && all.stderr.contains(&said), "{all:?}");
+    assert_eq!(dates(&host.at("second")), dates(&host.at("backups")));
+}
+
+#[test]
+fn a_copy_that_failed_is_tried_again_after_newer_ones() {
+    let host = host("");
+    // Another program's archive is in its place.
+    let foreign = host.at("second/volume-1/volume-1_20_11_2026.tar.gz");
+    fs::create_dir(host.at("second/volume-1")).unwrap();
+    fs::write(&foreign, "x").unwrap();
+    let night = host.verb_at("2026-11-20 02:00:00", &["run"]);
+    assert!(night.status == 3 && night.stdout.contains("1 failed"), "{night:?}");
+    let night = host.verb_at("2026-11-21 02:00:00", &["run"]);
+    assert!(night.status == 3 && night.stdout.contains("1 failed"), "{night:?}");
+    assert_eq!(dates(&host.at("second")), ["21_11_2026"]);
+    // Known to be bad, it waits.
+    let archive = host.at("backups/volume-1/volume-1_20_11_2026.tar.gz");
+    let good = fs::read(&archive).unwrap();
+    let mut bad = good.clone();
+    bad[40] ^= 1;
+    fs::write(&archive, bad).unwrap();
+    let verify = ["verify", "volume-1@20_11_2026"];
+    assert_eq!(host.verb_at("2026-11-21 03:00:00", &verify).status, 1);
+    fs::remove_file(&foreign).unwrap();
+    host.verb_at("2026-11-22 02:00:00", &["run"]);
+    assert_eq!(dates(&host.at("second")), ["21_11_2026", "22_11_2026"]);
+    fs::write(&archive, good).unwrap();
+    assert_eq!(host.verb_at("2026-11-22 03:00:00", &verify).status, 0);
+    let night = host.verb_at("2026-11-23 02:00:00", &["run"]);
+    assert_eq!(night.status, 0, "{night:?}");
+    assert_eq!(dates(&host.at("second")), dates(&host.at("backups")));
+    // Once made, it is not made again.
+    for name in names(&host.at("second/volume-1")).iter().filter(|name| name.contains("20_11_2026")) {
+        fs::remove_file(host.at("second/volume-1").join(name)).unwrap();
+    }
+    assert_eq!(host.verb_at("2026-11-24 02:00:00", &["run"]).status, 0);
+    assert_eq!(dates(&host.at("second")), ["21_11_2026", "22_11_2026", "23_11_2026", "24_11_2026"]);
+}
+
 #[test]
 fn only_the_volumes_that_are_named_are_copied() {
     let host = host("volumes = ['volume-2']");

@@ -7,18 +7,13 @@ use crate::testkit::guest::{quoted, sh};
 use crate::testkit::stand_in::{Did, Host};
 use crate::testkit::tree::noise;
 
-/// Of Debian's package libfaketime.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 const NIGHTS: u64 = 7;
 const FILES: u64 = 40;
 const CHANGED: u64 = FILES / 10;
 const FILE_BYTES: usize = 40_000;
 
 fn at(host: &Host, night: u64, arguments: &[&str]) -> Did {
-    let mut program = host.program(arguments);
-    program.arg("--config").arg(host.at("volbak.toml")).env("LD_PRELOAD", FAKETIME);
-    program.env("FAKETIME", format!("@2026-11-{night:02} 02:00:00")).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    program.output().unwrap().into()
+    host.verb_at(&format!("2026-11-{night:02} 02:00:00"), arguments)
 }
 
 fn room(path: &Path) -> u64 {
@@ -28,7 +23,6 @@ fn room(path: &Path) -> u64 {
 
 #[test]
 fn what_retention_removes_in_the_shared_layout_is_room_again() {
-    assert!(Path::new(FAKETIME).exists(), "scripts/packages test installs it");
     let host = Host::new("backups_retention_days = 2\n[archive]\nlayout = 'shared'\n");
     let tree = host.at("tree");
     fs::create_dir(&tree).unwrap();

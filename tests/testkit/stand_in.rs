@@ -6,6 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// Of Debian's package libfaketime.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
 const TOOLS: [&str; 8] = ["lvs", "vgs", "lvcreate", "lvremove", "lvchange", "lvextend", "add", "del"];
 
 pub(crate) struct Host {
@@ -76,6 +79,15 @@ impl Host {
     /// A verb that takes `--config`.
     pub(crate) fn verb(&self, arguments: &[&str]) -> Did {
         self.program(arguments).arg("--config").arg(self.at("volbak.toml")).output().unwrap().into()
+    }
+
+    /// As [`Self::verb`], at this time: `2026-11-20 02:00:00`.
+    pub(crate) fn verb_at(&self, time: &str, arguments: &[&str]) -> Did {
+        assert!(Path::new(FAKETIME).exists(), "scripts/packages test installs it");
+        let mut program = self.program(arguments);
+        program.arg("--config").arg(self.at("volbak.toml")).env("LD_PRELOAD", FAKETIME);
+        program.env("FAKETIME", format!("@{time}")).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        program.output().unwrap().into()
     }
 
     fn tool(&self, name: &str, arguments: &[&str]) {

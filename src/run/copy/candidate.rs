@@ -103,6 +103,11 @@ impl Candidate {
         self.manifest().and_then(|manifest| manifest.set.as_ref()).map(|set| set.id.as_str())
     }
 
+    /// Whether a verification found it bad.
+    pub(in crate::run) fn is_bad(&self) -> bool {
+        matches!(self.state, State::Complete { is_bad: true, .. })
+    }
+
     pub(super) fn state(&self) -> &State {
         &self.state
     }

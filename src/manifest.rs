@@ -15,8 +15,8 @@ pub use self::image::ImageRecord;
 pub(crate) use self::image::PoolRecord;
 pub use self::records::{
     AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, LockMode, LockedRecord,
-    ObjectRecord, ObjectsRecord, OnServerRecord, OptionsRecord, ProblemCounts, SetRecord, SizesRecord, SnapshotRecord,
-    SourceRecord,
+    ObjectRecord, ObjectsRecord, OnServerRecord, OptionsRecord, Pin, ProblemCounts, SetRecord, SizesRecord,
+    SnapshotRecord, SourceRecord,
 };
 pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use self::sealed::Private;
@@ -116,6 +116,9 @@ pub struct Manifest {
     /// The changes since the previous backup, if they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<ChangesRecord>,
+    /// The sudden changes that could not be recorded in the destination's list of pins: this is the record of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unpinned: Vec<Pin>,
     /// Lengths of the files in bytes.
     pub sizes: SizesRecord,
     /// The first problems; at most a thousand of each severity.
@@ -342,6 +345,7 @@ pub(crate) fn blank() -> Manifest {
         locked: None,
         objects: None,
         changes: None,
+        unpinned: Vec::new(),
         sizes: SizesRecord::default(),
         problems: Vec::new(),
         problem_counts: ProblemCounts::default(),

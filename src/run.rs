@@ -39,6 +39,7 @@ pub mod nightly;
 pub mod notices;
 mod outlook;
 pub mod parent;
+mod pinned;
 mod priority;
 pub mod protect;
 pub mod prune;

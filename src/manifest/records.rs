@@ -210,6 +210,19 @@ impl ChangesRecord {
     }
 }
 
+/// A sudden change, and the backup that is kept because of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The stem of the pinned backup: the last before the change.
+    pub kept: String,
+    /// The stem of the first backup with the change.
+    pub changed: String,
+    /// The start of that backup.
+    pub changed_at: DateTime<Utc>,
+    /// The change with its figures, one line.
+    pub what: String,
+}
+
 /// Lengths in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SizesRecord {

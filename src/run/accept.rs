@@ -3,6 +3,7 @@
 use crate::outside::Clock;
 use crate::store::Destination;
 use crate::store::StoreError;
+use crate::store::catalog::{CatalogEntry, list_volume};
 use crate::store::pins::Pin;
 
 /// Why nothing was accepted.
@@ -26,6 +27,14 @@ pub enum AcceptError {
 pub fn accept(destination: &Destination, name: &str, clock: &dyn Clock) -> Result<Vec<Pin>, AcceptError> {
     let _lock = destination.lock(clock.now())?;
     let mut pins = destination.pins()?;
+    if let Some(folder) = destination.existing_volume_directory(name)? {
+        let entries = list_volume(&*folder, name)?;
+        let manifests = entries.iter().filter_map(CatalogEntry::manifest);
+        let mut of_volume = pins.of(name).cloned().unwrap_or_default();
+        if !of_volume.add_unwritten(manifests).is_empty() {
+            pins.set(name, of_volume);
+        }
+    }
     let accepted = pins.accept(name);
     if accepted.is_empty() {
         let pending = pins.all_pending().map(|(name, _)| name.to_owned()).collect();

@@ -82,7 +82,9 @@ mod tests {
         let read = |to: &str| CopiesDue::read(&destination, to).unwrap();
         read("one").record([("v", "v_1"), ("v", "v_2")].into_iter()).unwrap();
         read("other").record([("v", "v_3")].into_iter()).unwrap();
-        assert!(read("one").contains("v", "v_2") && !read("one").contains("v", "v_3") && !read("one").contains("w", "v_2"));
+        assert!(
+            read("one").contains("v", "v_2") && !read("one").contains("v", "v_3") && !read("one").contains("w", "v_2")
+        );
         read("one").record(std::iter::empty()).unwrap();
         assert!(!read("one").contains("v", "v_1") && read("other").contains("v", "v_3"));
         let file = dir.path().join(".volbak/copies-due.json");

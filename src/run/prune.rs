@@ -7,6 +7,7 @@ use chrono::{DateTime, Local, NaiveDate, Utc};
 
 use super::check::record::Record;
 use super::check::{CheckLevel, Verdict, record};
+use super::pinned;
 use super::room::about_freed;
 use crate::archive::kind::ArchiveKind;
 use crate::config::Config;
@@ -81,9 +82,11 @@ impl Shelf {
 
     fn of(volume: Volume<(CatalogEntry, Option<Record>)>, kept: &Kept) -> Self {
         let Volume { name, directory, backups } = volume;
+        let mut pins = kept.pins.of(&name).cloned().unwrap_or_default();
+        pins.add_unwritten(backups.iter().filter_map(|(entry, _)| entry.manifest()));
         let mut shelf = Self {
-            pending: kept.pins.pending(&name).to_vec(),
-            accepted: kept.pins.accepted(&name),
+            accepted: pins.accepted_problems(),
+            pending: pins.pending,
             name,
             directory,
             entries: Vec::with_capacity(backups.len()),
@@ -95,7 +98,6 @@ impl Shelf {
             if let BackupState::Complete { manifest } = &entry.state {
                 let backup = BackupFacts {
                     protected: kept.protects(&shelf.name, &entry.stem),
-                    pinned: shelf.pending.iter().any(|pin| pin.kept == entry.stem),
                     health: shelf.note_verifications(&entry, record),
                     ..as_backup(&entry, manifest)
                 };
@@ -103,6 +105,7 @@ impl Shelf {
             }
             shelf.entries.push(entry);
         }
+        pinned::mark(&mut shelf.backups, &shelf.pending);
         shelf
     }
 
@@ -131,10 +134,7 @@ impl Shelf {
 
     /// The complete backups with their manifests, oldest first.
     pub(super) fn complete(&self) -> impl DoubleEndedIterator<Item = (&CatalogEntry, &Manifest)> {
-        self.entries.iter().filter_map(|entry| match &entry.state {
-            BackupState::Complete { manifest } => Some((entry, &**manifest)),
-            _ => None,
-        })
+        self.entries.iter().filter_map(|entry| Some((entry, entry.manifest()?)))
     }
 
     /// The complete backups' manifests, oldest first.
@@ -250,9 +250,16 @@ impl Shelf {
     /// The sudden changes not yet accepted, each as a problem.
     pub fn pending_changes(&self) -> impl Iterator<Item = Problem> {
         self.pending.iter().map(|pin| {
+            let kept = match pinned::in_place_of(&self.backups, pin).as_slice() {
+                [] => format!("{} is kept", pin.kept),
+                others => {
+                    let kept = format!("{} {}", others.join(" and "), if others.len() == 1 { "is" } else { "are" });
+                    format!("{kept} kept in place of {}, which is bad, damaged or missing,", pin.kept)
+                }
+            };
             let what = format!(
-                "sudden change in {}: {}; {} is kept until `volbak accept {}` confirms the change",
-                pin.changed, pin.what, pin.kept, self.name
+                "sudden change in {}: {}; {kept} until `volbak accept {}` confirms the change",
+                pin.changed, pin.what, self.name
             );
             Problem::new(Severity::Warning, self.name.clone(), what)
         })

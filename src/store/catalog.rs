@@ -51,6 +51,14 @@ pub struct CatalogEntry {
 }
 
 impl CatalogEntry {
+    /// Its manifest, if it is complete.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        match &self.state {
+            BackupState::Complete { manifest } => Some(manifest),
+            _ => None,
+        }
+    }
+
     /// The handle of its files.
     pub fn files(&self) -> Backup {
         self.files.clone()

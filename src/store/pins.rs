@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::destination::{Destination, OWN_DIRECTORY};
 use super::error::StoreError;
+use crate::manifest::Manifest;
+pub use crate::manifest::Pin;
 
 const FILE: &str = "pins.json";
 const FILE_MAX_BYTES: u64 = 64 << 20;
@@ -36,19 +38,6 @@ pub struct VolumePins {
     pub measured_since: Option<DateTime<Utc>>,
 }
 
-/// A sudden change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
-    /// The stem of the pinned backup: the last before the change.
-    pub kept: String,
-    /// The stem of the first backup with the change.
-    pub changed: String,
-    /// The start of that backup.
-    pub changed_at: DateTime<Utc>,
-    /// The change with its figures, one line.
-    pub what: String,
-}
-
 impl Pins {
     /// The pins of the volume `name`.
     pub fn of(&self, name: &str) -> Option<&VolumePins> {
@@ -60,14 +49,9 @@ impl Pins {
         self.of(name).map_or(&[], |volume| &volume.pending)
     }
 
-    /// Adds a change.
-    pub fn add(&mut self, name: &str, pin: Pin) {
-        let volume = self.volumes.entry(name.to_owned()).or_default();
-        volume.measured_since = Some(pin.changed_at);
-        volume.pending.push(pin);
-        if volume.pending.len() > MAX_PINS {
-            volume.pending.remove(1);
-        }
+    /// Replaces the pins of the volume `name`.
+    pub fn set(&mut self, name: &str, pins: VolumePins) {
+        self.volumes.insert(name.to_owned(), pins);
     }
 
     /// Removes and returns the pending changes of the volume `name`, and notes that they are accepted.
@@ -82,9 +66,7 @@ impl Pins {
 
     /// The changes of the volume `name` that were accepted last, each as [`as_problem`] has it; none that is pending again.
     pub fn accepted(&self, name: &str) -> Vec<String> {
-        let Some(volume) = self.of(name) else { return Vec::new() };
-        let is_pending = |what: &String| volume.pending.iter().any(|pin| pin.what == *what);
-        volume.accepted.iter().filter(|what| !is_pending(what)).map(|what| as_problem(what)).collect()
+        self.of(name).map(VolumePins::accepted_problems).unwrap_or_default()
     }
 
     /// The volumes with pending changes, and these changes.
@@ -93,6 +75,34 @@ impl Pins {
             .iter()
             .filter(|(_, volume)| !volume.pending.is_empty())
             .map(|(name, volume)| (name.as_str(), volume.pending.as_slice()))
+    }
+}
+
+impl VolumePins {
+    /// Adds a change.
+    pub fn add(&mut self, pin: Pin) {
+        self.measured_since = Some(pin.changed_at);
+        self.pending.push(pin);
+        if self.pending.len() > MAX_PINS {
+            self.pending.remove(1);
+        }
+    }
+
+    /// Adds the changes that the volume's backups record, since they could not be written here, and returns them.
+    pub fn add_unwritten<'a>(&mut self, manifests: impl Iterator<Item = &'a Manifest>) -> Vec<Pin> {
+        let is_unwritten = |pin: &&Pin| self.measured_since.is_none_or(|since| pin.changed_at > since);
+        let mut unwritten: Vec<Pin> =
+            manifests.flat_map(|manifest| &manifest.unpinned).filter(is_unwritten).cloned().collect();
+        unwritten.sort_by_key(|pin| pin.changed_at);
+        unwritten.dedup();
+        unwritten.iter().for_each(|pin| self.add(pin.clone()));
+        unwritten
+    }
+
+    /// The changes that were accepted last, as [`Pins::accepted`].
+    pub fn accepted_problems(&self) -> Vec<String> {
+        let is_pending = |what: &String| self.pending.iter().any(|pin| pin.what == *what);
+        self.accepted.iter().filter(|what| !is_pending(what)).map(|what| as_problem(what)).collect()
     }
 }
 
@@ -129,7 +139,8 @@ impl Destination {
 mod tests {
     use chrono::{DateTime, TimeDelta};
 
-    use super::{MAX_PINS, Pin, Pins};
+    use super::{MAX_PINS, Pin, Pins, VolumePins};
+    use crate::manifest::{Manifest, blank};
     use crate::store::Destination;
 
     fn pin(number: u32) -> Pin {
@@ -147,7 +158,9 @@ mod tests {
         let destination = Destination::open(dir.path()).unwrap();
         let mut pins = destination.pins().unwrap();
         assert_eq!(pins, Pins::default());
-        pins.add("v", pin(1));
+        let mut of_v = VolumePins::default();
+        of_v.add(pin(1));
+        pins.set("v", of_v);
         destination.set_pins(&pins).unwrap();
         let mut read = destination.pins().unwrap();
         assert_eq!(read.pending("v"), [pin(1)]);
@@ -160,13 +173,24 @@ mod tests {
 
     #[test]
     fn of_many_changes_the_first_and_the_last_stay() {
-        let mut pins = Pins::default();
+        let mut pins = VolumePins::default();
         for number in 0..100 {
-            pins.add("v", pin(number));
+            pins.add(pin(number));
         }
-        let pending = pins.pending("v");
+        let pending = pins.pending;
         assert_eq!(pending.len(), MAX_PINS);
         assert_eq!((&pending[0], pending.last().unwrap()), (&pin(0), &pin(99)));
+    }
+
+    #[test]
+    fn pins_that_only_backups_record_are_pending_until_they_are_written() {
+        let backup = |pins: &[Pin]| Manifest { unpinned: pins.to_vec(), ..blank() };
+        let backups = [backup(&[pin(3)]), backup(&[]), backup(&[pin(3), pin(4)])];
+        let mut pins = VolumePins::default();
+        pins.add(pin(1));
+        assert_eq!(pins.add_unwritten(backups.iter()), [pin(3), pin(4)]);
+        assert_eq!(pins.pending, [pin(1), pin(3), pin(4)]);
+        assert_eq!(pins.add_unwritten(backups.iter()), [], "they are known now");
     }
 
     #[test]

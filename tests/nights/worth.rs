@@ -184,6 +184,79 @@ fn a_sudden_change_pins_the_backup_before_it_until_it_is_accepted() {
     }
 }
 
+/// Whether retention keeps this backup because of a sudden change.
+fn is_pinned(host: &Scratch, stem: &str) -> bool {
+    let plan = host.volbak(&["prune", "--dry-run", "--destination", "b"]).out;
+    plan.lines().any(|line| line.contains(&format!("{stem}.tar.gz")) && line.contains("sudden change"))
+}
+
+#[test]
+fn if_the_pinned_backup_is_lost_the_one_before_it_is_kept() {
+    let cases: [(&str, fn(&Scratch, &str)); 3] = [
+        ("bad", |host, pinned| {
+            change_byte(&host.file(pinned, ".tar.gz"), 40);
+            let date = pinned.trim_start_matches("v_");
+            assert_eq!(host.volbak(&["-q", "verify", &format!("v@{date}"), "--from", "b"]).status, 1);
+        }),
+        ("damaged", |host, pinned| change_byte(&host.file(pinned, ".manifest.json"), 40)),
+        ("missing", |host, pinned| host.sh(&format!("rm b/v/{pinned}.*"))),
+    ];
+    for (said, lose) in cases {
+        let host = Scratch::new();
+        host.image(files(60, "one"));
+        let [oldest, older, before] = [host.night(0), host.night(0), host.night(0)];
+        host.image(files(5, "one"));
+        let after = host.night(3);
+        assert!(is_pinned(&host, &before) && !is_pinned(&host, &older), "{said}");
+        lose(&host, &before);
+        assert!(is_pinned(&host, &older), "{said}");
+        assert!(!is_pinned(&host, &oldest) && !is_pinned(&host, &after), "{said}");
+        let status = host.volbak(&["status", "--destination", "b"]).out;
+        let kept = format!("{older} is kept in place of {before}, which is bad, damaged or missing");
+        assert!(status.contains(&kept), "{said}: {status}");
+        assert!(
+            host.volbak(&["remove", &format!("v@{}", older.trim_start_matches("v_")), "--destination", "b"]).status
+                != 0
+        );
+        assert_eq!(host.volbak(&["accept", "v", "--destination", "b"]).status, 0, "{said}");
+        assert!(!is_pinned(&host, &older), "{said}");
+    }
+}
+
+#[test]
+fn a_pin_that_cannot_be_written_is_not_lost() {
+    for is_accepted_at_once in [true, false] {
+        let host = Scratch::new();
+        host.image(files(60, "one"));
+        host.night(0);
+        let before = host.night(0);
+        // Nothing can be staged under this name.
+        host.sh("mkdir -p b/.volbak/.volbak-tmp.pins.json/in-the-way");
+        host.image(files(5, "one"));
+        let after = host.night(3);
+        let manifest = fs::read_to_string(host.file(&after, ".manifest.json")).unwrap();
+        assert!(manifest.contains("could not be pinned"), "{manifest}");
+        assert!(!host.pins().contains(&before));
+        assert!(is_pinned(&host, &before) && !is_pinned(&host, &after));
+        let status = host.volbak(&["status", "--destination", "b"]).out;
+        assert!(status.contains("volbak accept v"), "{status}");
+        // A later night tries again, and takes the change for no second one.
+        let next = host.night(3);
+        assert!(is_pinned(&host, &before) && !is_pinned(&host, &after) && !is_pinned(&host, &next));
+        host.sh("rm -r b/.volbak/.volbak-tmp.pins.json");
+        if !is_accepted_at_once {
+            // Retention may remove the night of the change, which says what could not be pinned.
+            host.sh(&format!("rm b/v/{after}.*"));
+            host.night(0);
+            assert!(host.pins().contains(&before) && is_pinned(&host, &before));
+        }
+        assert_eq!(host.volbak(&["accept", "v", "--destination", "b"]).status, 0);
+        assert!(!is_pinned(&host, &before));
+        host.night(0);
+        assert!(!is_pinned(&host, &before) && !host.pins().contains(&before));
+    }
+}
+
 #[test]
 fn an_ordinary_night_is_no_sudden_change() {
     let host = Scratch::new();

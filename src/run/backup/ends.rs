@@ -10,7 +10,7 @@ use super::frozen::{freeze, release};
 use super::outcome::BackupOutcome;
 use super::previous::KnownPrevious;
 use super::record::{FromBefore, checksum_text, manifest};
-use super::sudden;
+use super::sudden::{self, Noted};
 use super::under_way::UnderWay;
 use crate::encryption::Signer;
 use crate::events::Observer;
@@ -67,12 +67,15 @@ pub(super) fn publish(
     if backup.world.cancel.is_cancelled() {
         return Err(BackupError::Cancelled);
     }
-    let changes = sudden::note_change(backup, &pending, &archived);
+    let Noted { changes, unpinned } = sudden::note_change(backup, &pending, &archived);
     let replaced_until = sudden::replaced_until(backup, &archived);
     backup.step("publishing");
     let before = FromBefore { previous, changes };
-    let manifest =
-        Manifest { locked: pending.lock(), ..manifest(backup, pending.stem(), frozen_at, snapshot, archived, before) };
+    let manifest = Manifest {
+        locked: pending.lock(),
+        unpinned,
+        ..manifest(backup, pending.stem(), frozen_at, snapshot, archived, before)
+    };
     let checksum = checksum_text(pending.stem(), manifest.kind(), &manifest.digests.archive_sha1);
     let manifest_bytes = manifest.to_bytes()?;
     let sealed = sealed(backup, &pending, &manifest)?;

@@ -84,6 +84,7 @@ pub(super) fn manifest(
         locked: None,
         objects: None,
         changes: before.changes,
+        unpinned: Vec::new(),
         sizes: members.into(),
         problems,
         problem_counts,

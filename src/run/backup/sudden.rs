@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::archive::ArchivedSource;
 use super::change::{self, Tonight};
 use super::under_way::UnderWay;
+use crate::config::ChangeLimits;
 use crate::error::with_causes;
 use crate::events::Severity;
 use crate::manifest::{ChangesRecord, Manifest};
@@ -27,18 +28,63 @@ pub(super) fn replaced_until(backup: &UnderWay<'_>, archived: &ArchivedSource) -
     manifests.filter(|manifest| tonight.replaces(manifest)).map(|manifest| manifest.started_at).max()
 }
 
+/// What is recorded of the changes since earlier backups.
+#[derive(Default)]
+pub(super) struct Noted {
+    /// The changes of files, if they were compared.
+    pub(super) changes: Option<ChangesRecord>,
+    /// The sudden changes whose pins could not be written, tonight's and earlier ones.
+    pub(super) unpinned: Vec<Pin>,
+}
+
 /// Detects a sudden change since earlier backups, reports it, and pins the last of these. The pin is written before
-/// the backup is published, so that a crash cannot lose it.
-pub(super) fn note_change(
+/// the backup is published, so that a crash cannot lose it. If it cannot be written, the manifest of the backup has it.
+pub(super) fn note_change(backup: &UnderWay<'_>, pending: &PendingBackup, archived: &ArchivedSource) -> Noted {
+    let Some(limits) = backup.options.change_limits else { return Noted::default() };
+    let name = backup.source.backup_name();
+    let pins = backup.destination.pins();
+    let mut of_volume = pins.as_ref().ok().and_then(|pins| pins.of(name)).cloned().unwrap_or_default();
+    let mut unpinned = of_volume.add_unwritten(backup.backups.iter().map(|earlier| earlier.manifest));
+    // That of a backup dated in the future would hide all others.
+    let measured_since = of_volume.measured_since.filter(|since| *since <= backup.started_at);
+    let (changes, pin) = compare(backup, pending, archived, limits, measured_since);
+    if let Some(pin) = pin {
+        let kept = format!("{} is kept until `volbak accept {name}` confirms the change", pin.kept);
+        backup.tell(Severity::Warning, format!("{}; {kept}", as_problem(&pin.what)));
+        of_volume.add(pin.clone());
+        unpinned.push(pin);
+    }
+    if unpinned.is_empty() {
+        return Noted { changes, unpinned };
+    }
+    let pinned = pins.and_then(|mut pins| {
+        pins.set(name, of_volume);
+        backup.destination.set_pins(&pins)
+    });
+    match pinned {
+        Ok(()) => Noted { changes, unpinned: Vec::new() },
+        Err(error) => {
+            let what = format!(
+                "the backup before the sudden change could not be pinned: {}; the manifest of this backup records the pin, and \
+                 the next night tries again",
+                with_causes(&error)
+            );
+            backup.tell(Severity::Warning, what);
+            Noted { changes, unpinned }
+        }
+    }
+}
+
+/// The changes since the last backup, if they were compared, and a pin if they are sudden.
+fn compare(
     backup: &UnderWay<'_>,
     pending: &PendingBackup,
     archived: &ArchivedSource,
-) -> Option<ChangesRecord> {
-    let limits = backup.options.change_limits?;
-    let pins = backup.destination.pins();
-    let measured_since = pins.as_ref().ok().and_then(|pins| pins.of(backup.source.backup_name())?.measured_since);
+    limits: ChangeLimits,
+    measured_since: Option<DateTime<Utc>>,
+) -> (Option<ChangesRecord>, Option<Pin>) {
     let mut past = measure(backup, measured_since);
-    let last = *past.last()?;
+    let Some(last) = past.last().copied() else { return (None, None) };
     // The layout of an encrypted backup is encrypted, and this host keeps a copy.
     let kept = kept(backup, last);
     if let (Some(kept), Some(newest)) = (&kept, past.last_mut()) {
@@ -51,26 +97,14 @@ pub(super) fn note_change(
         // An image has no entries to compare.
         && archived.image.is_none();
     let changes = if compared { compared_with(backup, last, kept.as_ref(), pending) } else { None };
-    if let Some(what) = change::judge(&past, &tonight(backup, archived, changes), limits) {
-        let pin = Pin {
-            kept: last.stem.clone(),
-            changed: pending.stem().to_owned(),
-            changed_at: backup.started_at,
-            what: what.clone(),
-        };
-        let name = backup.source.backup_name();
-        let pinned = pins.and_then(|mut pins| {
-            pins.add(name, pin);
-            backup.destination.set_pins(&pins)
-        });
-        let kept = format!("{} is kept until `volbak accept {name}` confirms the change", last.stem);
-        backup.tell(Severity::Warning, format!("{}; {kept}", as_problem(&what)));
-        if let Err(error) = pinned {
-            let what = format!("the backup before the sudden change could not be pinned: {}", with_causes(&error));
-            backup.tell(Severity::Warning, what);
-        }
-    }
-    changes
+    let what = change::judge(&past, &tonight(backup, archived, changes), limits);
+    let pin = what.map(|what| Pin {
+        kept: last.stem.clone(),
+        changed: pending.stem().to_owned(),
+        changed_at: backup.started_at,
+        what,
+    });
+    (changes, pin)
 }
 
 /// The baseline: the last backups, oldest first. Whether one is bad is recorded in a file of its own, which is read

@@ -44,6 +44,8 @@ impl Named {
         stem.clone_into(&mut copy.stem);
         copy.locked = lock;
         copy.objects = None;
+        // They name backups of the source.
+        copy.unpinned = Vec::new();
         if let (Some(record), Some(signer)) = (&mut copy.encryption, signer) {
             record.signer = signer.public().to_string();
         }

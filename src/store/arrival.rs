@@ -1,5 +1,6 @@
 //! A backup that is copied into a destination: its files are staged, then published with the manifest last.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::publication::Publication;
 use super::remains::is_published;
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::Signer;
+use crate::manifest::Manifest;
 use crate::outside::BlockRead;
 
 /// The files of one backup on their way into a volume's folder. Requires the destination's lock.
@@ -102,13 +104,19 @@ impl Arrival {
         self.volume.discard(&self.name(suffix))
     }
 
-    /// Publishes the backup. Its other files are staged and settled, except for a signature by `signer`.
+    /// Publishes the backup. Its other files are staged and settled, except for a signature by `signer`. Nothing is published
+    /// with the manifest of another backup.
     pub(crate) fn publish(
         self,
         manifest: &[u8],
         has_checksum: bool,
         signer: Option<&Signer>,
     ) -> Result<(), StoreError> {
+        let of = Manifest::from_bytes(manifest).map(|manifest| manifest.stem);
+        if of.as_ref().ok() != Some(&self.stem) {
+            let path = self.path().join(format!("{}{MANIFEST}", self.stem));
+            return Err(StoreError::io("publishing", &path)(io::Error::other("it is the manifest of another backup")));
+        }
         let signature = signer.map(|signer| self.sign(manifest, signer).map(|file| (file, signer))).transpose()?;
         let file = self.create(MANIFEST)?;
         file.write_all(manifest)?;

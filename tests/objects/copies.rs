@@ -12,6 +12,7 @@ use serde_json::Value;
 use volbak::objects::{Limits, ObjectAddress, ObjectClient};
 
 use crate::storing::Storing;
+use crate::testkit::guest::{quoted, sh};
 use crate::testkit::stand_in::Did;
 use crate::testkit::wait::wait_until;
 use crate::verbs::{Place, disk};
@@ -104,6 +105,46 @@ fn copies_of_a_directory(place: Place) {
     pair.place.good(&["verify", "--all", "--destination", other.to_str().unwrap()]);
     // From that copy of a copy, nothing is new.
     assert_eq!(Pair::outcomes(&pair.copy(other.to_str().unwrap())), ["present", "present"]);
+}
+
+/// A checksum file that its manifest knows nothing of is no part of a backup.
+#[test]
+fn a_checksum_that_somebody_added_is_left_out() {
+    let server = Storing::start();
+    let pair = Pair::new(Place::in_process(&server, ""), "enable_checksum = false\n");
+    let (from, text) = directory(&pair.place);
+    sh(&format!(
+        "cd {}/vol; for archive in *.tar.gz; do sha1sum $archive >${{archive%.tar.gz}}.checksum; done",
+        quoted(&from)
+    ));
+    assert_eq!(Pair::outcomes(&pair.copy(&text)), ["copied", "copied"]);
+    assert!(pair.second.names("vol").iter().all(|name| !name.ends_with(".checksum")));
+    pair.second.good(&["verify", "--all"]);
+    assert_eq!(Pair::outcomes(&pair.copy(&text)), ["present", "present"]);
+    // In a directory, where the copy has the name of the source, too.
+    let other = pair.place.host.at("other");
+    fs::create_dir(&other).unwrap();
+    pair.place.good(&["copy", "--all", "--from", &text, "--to", other.to_str().unwrap()]);
+    assert!(
+        fs::read_dir(other.join("vol")).unwrap().all(|file| file.unwrap().path().extension().unwrap() != "checksum")
+    );
+    pair.place.good(&["verify", "--all", "--destination", other.to_str().unwrap()]);
+}
+
+/// The checksum of a bad backup stays wrong in its copy, which has a name of its own nevertheless.
+#[test]
+fn a_bad_backup_with_another_checksum_is_copied_under_its_own_name() {
+    let server = Storing::start();
+    let pair = Pair::new(Place::in_process(&server, ""), "");
+    let (from, text) = directory(&pair.place);
+    sh(&format!("cd {}/vol; for file in *.checksum; do echo >>$file; done", quoted(&from)));
+    assert_eq!(pair.place.verb(&["verify", "--all", "--destination", &text]).status, 1);
+    let did = pair.place.verb(&["copy", "--all", "--include-bad", "--from", &text, "--to", &pair.to, "--json"]);
+    assert_eq!(did.status, 0, "{did:?}");
+    assert_eq!(Pair::outcomes(&serde_json::from_str(&did.stdout).unwrap()), ["copied", "copied"]);
+    let listed = pair.second.verb(&["list"]).stdout;
+    assert!(listed.matches("full: BAD").count() == 2 && !listed.contains("DAMAGED"), "{listed}");
+    assert_eq!(pair.second.verb(&["verify", "--all"]).status, 1);
 }
 
 #[test]

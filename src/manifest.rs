@@ -133,6 +133,10 @@ pub struct Manifest {
     pub digests: DigestsRecord,
     /// SHA-256 of this file with these 64 digits replaced by zeros.
     pub self_sha256: String,
+    /// Of an encrypted backup whose facts were decrypted here: the SHA-256 of the index as it is published.
+    #[serde(skip)]
+    #[doc(hidden)]
+    pub published_index_sha256: Option<String>,
 }
 
 /// Why these bytes are no valid manifest.
@@ -298,8 +302,22 @@ impl Manifest {
         self.options.exclude = private.exclude;
         self.problems = private.problems;
         self.sizes.index_bytes = private.index_bytes;
-        self.digests.index_sha256 = private.index_sha256;
+        let published = std::mem::replace(&mut self.digests.index_sha256, private.index_sha256);
+        self.published_index_sha256 = Some(published);
         Ok(self)
+    }
+
+    /// The digests of the files as they are published, with or without a key.
+    pub(crate) fn published_digests(&self) -> DigestsRecord {
+        let index_sha256 = self.published_index_sha256.as_ref().unwrap_or(&self.digests.index_sha256).clone();
+        DigestsRecord { index_sha256, ..self.digests.clone() }
+    }
+
+    /// The digest that tells its archive from others, the same with and without a key: its SHA-1, or the SHA-256 of the index as
+    /// it is published.
+    pub(crate) fn identity(&self) -> &str {
+        let index_sha256 = self.published_index_sha256.as_ref().unwrap_or(&self.digests.index_sha256);
+        self.digests.archive_sha1().unwrap_or(index_sha256)
     }
 
     /// Whether facts are missing here, since they are encrypted.
@@ -352,6 +370,7 @@ pub(crate) fn blank() -> Manifest {
         completeness: None,
         digests: DigestsRecord::default(),
         self_sha256: String::new(),
+        published_index_sha256: None,
     }
 }
 

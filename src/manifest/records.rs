@@ -163,7 +163,7 @@ pub struct CarriedRecord {
     pub parent: String,
     /// The SHA-1 of its archive, from its manifest; empty if that has none.
     pub parent_archive_sha1: String,
-    /// The SHA-256 of its index, if its manifest has no SHA-1 of its archive.
+    /// The SHA-256 of its index as it is published, if its manifest has no SHA-1 of its archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_index_sha256: Option<String>,
     /// How the store copied it; `None` if all content passed the host.

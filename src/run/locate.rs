@@ -249,7 +249,7 @@ pub fn is_bad(entry: &CatalogEntry, manifest: &Manifest) -> bool {
 
 /// Whether a verification found the backup with these files and this manifest bad.
 pub fn files_are_bad(files: &Backup, manifest: &Manifest) -> bool {
-    let record = record::load(files, Some(manifest.digests.identity()), manifest.sizes.archive_bytes);
+    let record = record::load(files, Some(manifest.identity()), manifest.sizes.archive_bytes);
     record.is_some_and(|record| matches!(record.health(), record::Health::Bad { .. }))
 }
 

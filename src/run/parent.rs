@@ -57,6 +57,7 @@ pub(super) struct Previous {
     pub(super) parent: Parent,
     pub(super) share: Share,
     pub(super) trust: Trust,
+    /// Those of its files as they are published.
     pub(super) digests: DigestsRecord,
     /// Where the last re-read stretch ended in its tar stream.
     pub(super) reread_from: u64,
@@ -199,8 +200,7 @@ fn newest(
     mode: BackupMode,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
     // Content carried from a bad backup may be bad too, and would pass every check except the one that found it.
-    let mut bad: Vec<&str> = Vec::new();
-    let mut bad_stem = None;
+    let mut bad: Vec<&Manifest> = Vec::new();
     let mut newest = None;
     for backup in backups.iter() {
         let manifest = backup.manifest;
@@ -209,22 +209,28 @@ fn newest(
         if is_other || is_future(manifest.started_at, now) {
             continue;
         }
-        let parent = manifest.carried.as_ref().map(CarriedRecord::parent_identity);
-        if backup.is_bad() || parent.is_some_and(|parent| bad.contains(&parent)) {
-            bad.push(manifest.digests.identity());
-            bad_stem = Some(backup.entry.stem.as_str());
+        let carried = manifest.carried.as_ref();
+        if backup.is_bad() || carried.is_some_and(|carried| bad.iter().any(|bad| is_parent(bad, carried))) {
+            bad.push(manifest);
             continue;
         }
         newest = Some(backup);
     }
-    match (newest, bad_stem) {
+    match (newest, bad.last().map(|bad| &bad.stem)) {
         (Some(newest), _) => Ok(Some((newest.entry.files(), newest.manifest.clone()))),
         (None, None) => match backups.damaged() {
             None => Ok(None),
             Some(stem) => Err(PreviousError::Damaged(stem.to_owned())),
         },
-        (None, Some(stem)) => Err(PreviousError::AllBad(stem.to_owned())),
+        (None, Some(stem)) => Err(PreviousError::AllBad(stem.clone())),
     }
+}
+
+/// Whether this is the backup that was carried forward. Where it has no SHA-1, its name counts, too: earlier versions recorded
+/// the digest of an index that only a key shows.
+fn is_parent(manifest: &Manifest, carried: &CarriedRecord) -> bool {
+    let has_its_name = carried.parent_archive_sha1.is_empty() && carried.parent == manifest.stem;
+    carried.parent_identity() == manifest.identity() || has_its_name
 }
 
 fn read_manifest(files: &Backup) -> Result<Manifest, PreviousError> {
@@ -340,6 +346,7 @@ struct Opened {
 }
 
 fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<PreviousImage, UnusableError> {
+    let digests = manifest.published_digests();
     let (manifest, kept) = readable(wanted, manifest)?;
     let manifest = &manifest;
     let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
@@ -355,10 +362,11 @@ fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result
         parent.set_segments(table);
     }
     let pool = manifest.image.as_ref().and_then(|image| image.pool.clone());
-    Ok(PreviousImage { parent, digests: manifest.digests.clone(), pool })
+    Ok(PreviousImage { parent, digests, pool })
 }
 
 fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previous, UnusableError> {
+    let digests = manifest.published_digests();
     let (manifest, kept) = readable(wanted, manifest)?;
     let manifest = &manifest;
     let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
@@ -379,5 +387,34 @@ fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previ
     let trust = Trust::new(manifest, &parent);
     let on_server = manifest.carried.as_ref().and_then(|carried| carried.on_server);
     let reread_from = on_server.map_or(0, |on_server| on_server.reread_to);
-    Ok(Previous { parent, share, trust, digests: manifest.digests.clone(), reread_from })
+    Ok(Previous { parent, share, trust, digests, reread_from })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_parent;
+    use crate::manifest::{CarriedRecord, DigestsRecord, Manifest, blank};
+
+    #[test]
+    fn a_parent_is_known_by_its_digest_and_without_a_sha1_also_by_its_name() {
+        let parent = |archive_sha1: &str, index_sha256: &str| {
+            let digests = DigestsRecord {
+                archive_sha1: archive_sha1.to_owned(),
+                index_sha256: index_sha256.to_owned(),
+                ..DigestsRecord::default()
+            };
+            Manifest { stem: "v_1".to_owned(), digests, ..blank() }
+        };
+        let carried = |name: &str, sha1: &str, index_sha256: Option<&str>| CarriedRecord {
+            parent: name.to_owned(),
+            parent_archive_sha1: sha1.to_owned(),
+            parent_index_sha256: index_sha256.map(str::to_owned),
+            ..CarriedRecord::default()
+        };
+        assert!(is_parent(&parent("a", "i"), &carried("v_0", "a", None)));
+        assert!(!is_parent(&parent("b", "i"), &carried("v_1", "a", None)), "made again under its name");
+        assert!(is_parent(&parent("", "i"), &carried("v_0", "", Some("i"))));
+        assert!(is_parent(&parent("", "published"), &carried("v_1", "", Some("decrypted"))));
+        assert!(!is_parent(&parent("", "published"), &carried("v_2", "", Some("decrypted"))));
+    }
 }

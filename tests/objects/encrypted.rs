@@ -147,6 +147,53 @@ fn a_later_encrypted_night_is_copied_in_the_store() {
     assert!(did.status != 0 && did.stderr.contains("not the one in the table of segments"), "{did:?}");
 }
 
+/// Those that were carried from a bad backup have its damage, whether or not a key is there.
+#[test]
+fn nothing_is_carried_from_what_was_carried_from_a_bad_backup() {
+    let (server, place, _) = encrypting();
+    let image = old_disk(&place, 20);
+    let night = |name: &str| {
+        change(&place, &image, name, MIB);
+        place.good(&["snapshot", &image]);
+        newest(&place)
+    };
+    let [first, bad, child] = ["f1", "f2", "f3"].map(night);
+    for stem in [&bad, &child] {
+        assert_eq!(manifest(&place, stem)["digests"]["archive_sha1"], "");
+    }
+    assert_eq!(manifest(&place, &child)["carried"]["parent"], bad.as_str());
+    let published = manifest(&place, &bad)["digests"]["index_sha256"].clone();
+    assert_eq!(manifest(&place, &child)["carried"]["parent_index_sha256"], published);
+    let key = place.client.address().key(&format!("vol/{bad}.tar.gz.age"));
+    let mut bytes = server.get(&key);
+    bytes[9 * MIB] ^= 1;
+    server.put(&key, &bytes);
+    let named = format!("vol@{}", bad.trim_start_matches("vol_"));
+    assert_eq!(place.verb(&["verify", &named]).status, 1);
+    let last = night("f4");
+    let carried = &manifest(&place, &last)["carried"];
+    assert!(carried.is_null() || carried["parent"] == first.as_str(), "{carried:#}");
+    // With the key it is known to be bad, too.
+    let identity = place.host.at("one");
+    let identity = identity.to_str().unwrap();
+    let target = place.host.at("target.img");
+    fs::copy(&image, &target).unwrap();
+    let target = target.to_str().unwrap();
+    let did = place.verb(&[
+        "restore",
+        &named,
+        "--identity",
+        identity,
+        "--to-image",
+        target,
+        &format!("--yes-erase={target}"),
+    ]);
+    assert!(did.status == 1 && did.stderr.contains("--even-if-bad"), "{did:?}");
+    let to = place.host.at("to");
+    let did = place.verb(&["restore", &named, "--identity", identity, "--to", to.to_str().unwrap()]);
+    assert!(did.stderr.contains("BAD") || did.stderr.contains("found it bad"), "{did:?}");
+}
+
 #[test]
 fn a_huge_unchanged_file_is_not_encrypted_again_to_fill_a_part() {
     let (server, place, _) = encrypting();

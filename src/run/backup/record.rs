@@ -95,6 +95,7 @@ pub(super) fn manifest(
             checksum_sha256: checksum.map_or_else(String::new, |checksum| hex(&sha256(checksum.as_bytes()))),
         },
         self_sha256: String::new(),
+        published_index_sha256: None,
     }
 }
 

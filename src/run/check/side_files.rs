@@ -203,7 +203,7 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
 /// a long file.
 pub fn expected(files: &Backup) -> Option<(Option<String>, u64)> {
     let archive_bytes = files.open_stored_archive().ok()?.len_bytes();
-    let of_manifest = files.manifest().map(|manifest| manifest.digests.identity().to_owned());
+    let of_manifest = files.manifest().map(|manifest| manifest.identity().to_owned());
     let of_checksum = || parse_checksum(&files.read_checksum().ok()?).map(|(digest, _)| digest);
     let is_one = |digest: &String| parse_hex::<20>(digest).is_some() || parse_hex::<32>(digest).is_some();
     Some((of_manifest.filter(is_one).or_else(of_checksum), archive_bytes))

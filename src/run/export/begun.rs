@@ -40,7 +40,7 @@ impl Mark {
             },
             ExportFrom::ImageFile(image) => file_facts(image.path())?,
             ExportFrom::Backup { files, .. } => match files.read_manifest() {
-                Ok(manifest) => format!("backup {}", manifest.digests.identity()),
+                Ok(manifest) => format!("backup {}", manifest.identity()),
                 Err(_) => file_facts(&files.archive_path())?,
             },
         };

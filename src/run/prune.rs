@@ -370,6 +370,7 @@ fn as_backup(entry: &CatalogEntry, manifest: &Manifest) -> BackupFacts {
         .unwrap_or_else(|_| manifest.started_at.with_timezone(&Local).date_naive());
     BackupFacts {
         whole: manifest.is_whole(),
+        volume: manifest.source.lv_uuid.clone(),
         locked_until: manifest.locked.map(|lock| lock.until).filter(|_| is_in_object_store(&entry.archive)),
         size_bytes: manifest.sizes.archive_bytes.saturating_add(manifest.sizes.index_bytes),
         set: manifest.set.as_ref().map(|set| SetFacts {

@@ -180,7 +180,7 @@ fn brake(reasons: &[Reason], force: bool) -> Option<String> {
     reasons.iter().find_map(|reason| match reason {
         Reason::Protected => Some(PROTECTED.to_owned()),
         Reason::BeforeSuddenChange | Reason::Locked { .. } => Some(format!("it is {reason}")),
-        Reason::LastVerified | Reason::LastGood | Reason::LastWhole if !force => {
+        Reason::LastVerified | Reason::LastGood | Reason::LastWhole | Reason::LastOfReplaced { .. } if !force => {
             Some(format!("it is {reason}; --force removes it nevertheless"))
         }
         _ => None,

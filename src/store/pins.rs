@@ -95,7 +95,9 @@ impl VolumePins {
             manifests.flat_map(|manifest| &manifest.unpinned).filter(is_unwritten).cloned().collect();
         unwritten.sort_by_key(|pin| pin.changed_at);
         unwritten.dedup();
-        unwritten.iter().for_each(|pin| self.add(pin.clone()));
+        for pin in &unwritten {
+            self.add(pin.clone());
+        }
         unwritten
     }
 

@@ -8,7 +8,7 @@
 //! - it is the newest of one of the last days, weeks, months or years that `keep_*` ask for;
 //! - `volbak protect` keeps it, or it is the last one before a sudden change that was not accepted yet;
 //! - its store keeps it from being deleted (object lock);
-//! - it is one of the last good ones (see [`plan`]);
+//! - it is one of the last good ones (see [`plan`]), or one of those of another volume that had the name of the source;
 //! - its date is in the future, which means that a clock was wrong;
 //! - it belongs to a set, and another member of the set is kept, or the set is the newest whole one of its group.
 //!
@@ -24,12 +24,14 @@ mod calendar;
 mod facts;
 mod policy;
 mod reason;
+mod replaced;
 mod sets;
 
 use calendar::kept_by_calendar;
 pub use facts::{BackupFacts, Health, SetFacts};
 pub use policy::Policy;
 pub use reason::{Reason, Refusal};
+use replaced::last_of_replaced;
 pub(crate) use sets::keep_sets;
 
 /// How far ahead of now a backup's time may be: clocks are corrected by seconds or minutes.
@@ -95,7 +97,8 @@ impl Plan {
     }
 }
 
-/// Decides about all backups of one source. `backups` may be in any order, and must all be of this source.
+/// Decides about all backups of one source. `backups` may be in any order, and must all be of this source. Of volumes that
+/// had its name before, the last good ones are kept for `gone_days`.
 ///
 /// These count as last good backups and are never removed:
 ///
@@ -124,6 +127,7 @@ pub fn plan(source: &str, backups: &[BackupFacts], policy: &Policy, now: Now, oc
     let with_awaited: Vec<&BackupFacts> = believed.iter().copied().chain(awaited.as_ref()).collect();
     let calendar = kept_by_calendar(&with_awaited, policy);
     let last_good = LastGood::of(&believed, occasion);
+    let last_of_replaced = last_of_replaced(&believed, policy, now);
     let drops_last = occasion == Occasion::Gone && policy.remove_last_of_gone;
     let decisions = sorted
         .iter()
@@ -152,6 +156,9 @@ pub fn plan(source: &str, backups: &[BackupFacts], policy: &Policy, now: Now, oc
             }
             if !drops_last {
                 reasons.extend(last_good.reasons(&backup.id));
+            }
+            if last_of_replaced.contains(&backup.id.as_str()) {
+                reasons.push(Reason::LastOfReplaced { keep_days: policy.gone_days });
             }
             let remove = reasons.is_empty() && hold.is_none();
             if reasons.is_empty() {

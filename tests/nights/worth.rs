@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::testkit::stand_in::Host;
 use crate::testkit::wait::day_that_lasts;
 
 struct Scratch {
@@ -255,6 +256,42 @@ fn a_pin_that_cannot_be_written_is_not_lost() {
         host.night(0);
         assert!(!is_pinned(&host, &before) && !host.pins().contains(&before));
     }
+}
+
+#[test]
+fn two_volumes_of_one_name_do_not_age_each_other_out() {
+    let host = Host::new("backups_retention_days = 2\n");
+    host.add_ext4("volume-1");
+    // As another host of this hostname has it, or LVM after the volume was recreated.
+    let state = host.at("state/volume-1.json");
+    let own = fs::read_to_string(&state).unwrap();
+    let other = own.replace("uuid-of-volume-1", "uuid-of-another");
+    let night = |day: u32, volume: &str| {
+        fs::write(&state, volume).unwrap();
+        let did = host.verb_at(&format!("2026-11-{day:02} 02:00:00"), &["run"]);
+        assert!(did.stdout.contains("1 backed up") || [0, 3].contains(&did.status), "{did:?}");
+        did.stdout
+    };
+    let dates = || -> Vec<String> {
+        let names = fs::read_dir(host.at("backups/volume-1")).unwrap().map(|one| one.unwrap().file_name());
+        let names = names.filter_map(|name| name.to_str()?.strip_suffix(".manifest.json").map(str::to_owned));
+        let mut days: Vec<String> = names.map(|name| name["volume-1_".len()..][..2].to_owned()).collect();
+        days.sort();
+        days
+    };
+    night(1, &own);
+    night(2, &own);
+    assert!(night(3, &other).contains("before it was recreated"));
+    for day in 4..9 {
+        assert!(!night(day, &other).contains("by turns"));
+    }
+    assert_eq!(dates(), ["02", "06", "07", "08"]);
+    let plan = host.verb_at("2026-11-08 03:00:00", &["prune", "--dry-run"]).stdout;
+    assert!(plan.contains("the last good one of another volume of this name"), "{plan}");
+    let told = night(9, &own);
+    assert!(told.contains("two volumes by turns") && told.contains("If two hosts have one hostname"), "{told}");
+    assert!(night(10, &other).contains("two volumes by turns"));
+    assert_eq!(dates(), ["08", "09", "10"]);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct BackupFacts {
     pub size_bytes: u64,
     /// The set that it is a member of.
     pub set: Option<SetFacts>,
+    /// The UUID of its logical volume. Several volumes may have had the name of the source.
+    pub volume: Option<String>,
 }
 
 impl BackupFacts {
@@ -56,6 +58,7 @@ impl BackupFacts {
             locked_until: None,
             size_bytes: 0,
             set: None,
+            volume: None,
         }
     }
 }

@@ -54,6 +54,11 @@ pub enum Reason {
     LastGood,
     /// Kept: the newer ones lack something that was selected.
     LastWhole,
+    /// Kept: a newer backup is of another volume of this name.
+    LastOfReplaced {
+        /// Until the newest of its volume is older than this many days.
+        keep_days: u32,
+    },
     /// Kept: it was just made, whatever its date.
     JustMade,
     /// Kept: the newest before the one just made.
@@ -108,6 +113,10 @@ impl fmt::Display for Reason {
             Self::LastVerified => f.write_str("the last that was verified and is good"),
             Self::LastGood => f.write_str("the last good one"),
             Self::LastWhole => f.write_str("the last whole one: the newer ones are partial"),
+            Self::LastOfReplaced { keep_days } => {
+                let kept = days(i64::from(*keep_days));
+                write!(f, "the last good one of another volume of this name; kept until that is older than {kept}")
+            }
             Self::JustMade => f.write_str("just made"),
             Self::LastBeforeTheNewOne => f.write_str("the last good one before the new one"),
             Self::InTheFuture => f.write_str("dated in the future"),

@@ -100,6 +100,38 @@ fn what_is_pinned_stays() {
 }
 
 #[test]
+fn the_last_good_ones_of_each_volume_stay_for_gone_days() {
+    let of = |uuid: &str, health, whole, backup: BackupFacts| BackupFacts {
+        volume: Some(uuid.to_owned()),
+        health,
+        whole,
+        ..backup
+    };
+    // Two hosts by turns until one is lost; the last of its backups is bad, and the one before that partial.
+    let mut backups: Vec<BackupFacts> = (1..=10)
+        .flat_map(|number| {
+            let mut a = of("a", Health::Unverified, number != 9, backup(&format!("2026-08-{number:02}")));
+            a.id = format!("a{number}");
+            let mut b = of("b", Health::Unverified, true, a.clone());
+            (b.id, b.taken_at) = (format!("b{number}"), b.taken_at + Duration::hours(1));
+            [a, b]
+        })
+        .collect();
+    backups[18].health = Health::Bad;
+    backups.extend(nights("2026-08-11", 100).into_iter().map(|one| of("b", Health::Unverified, true, one)));
+    let left_at = |date: &str| -> Vec<String> {
+        let there: Vec<BackupFacts> = backups.iter().filter(|one| one.local_date <= day(date)).cloned().collect();
+        let plan = plan("v", &there, &Policy::days(7), at(date), Occasion::Published(date));
+        let kept = plan.decisions.into_iter().filter(|decision| !decision.remove).map(|decision| decision.id);
+        kept.filter(|id| id.starts_with('a')).collect()
+    };
+    assert_eq!(left_at("2026-08-30"), ["a8", "a9"]);
+    // Kept until the newest of them is older than 90 days.
+    assert_eq!(left_at("2026-11-08"), ["a8", "a9"]);
+    assert_eq!(left_at("2026-11-09"), [""; 0]);
+}
+
+#[test]
 fn a_week_of_failures_removes_nothing() {
     let backups = nights("2026-11-01", 8);
     let plan = plan("volume-1", &backups, &Policy::days(7), at("2026-11-20"), Occasion::NothingNew);
@@ -349,6 +381,7 @@ fn any_backups() -> impl Strategy<Value = Vec<BackupFacts>> {
                     locked_until: None,
                     size_bytes: 1,
                     set: None,
+                    volume: Some(format!("uuid-{}", number % 3)).filter(|_| number % 5 > 0),
                 }
             })
             .collect()

@@ -14,6 +14,9 @@ struct Scratch {
 /// What becomes of the image.
 type Change = fn(&Scratch);
 
+/// What becomes of a backup.
+type Loss = fn(&Scratch, &str);
+
 #[derive(Debug)]
 struct Did {
     status: i32,
@@ -193,7 +196,7 @@ fn is_pinned(host: &Scratch, stem: &str) -> bool {
 
 #[test]
 fn if_the_pinned_backup_is_lost_the_one_before_it_is_kept() {
-    let cases: [(&str, fn(&Scratch, &str)); 3] = [
+    let cases: [(&str, Loss); 3] = [
         ("bad", |host, pinned| {
             change_byte(&host.file(pinned, ".tar.gz"), 40);
             let date = pinned.trim_start_matches("v_");

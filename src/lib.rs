@@ -150,7 +150,7 @@ pub mod facts {
     };
     pub use crate::manifest::{
         CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, EncryptionRecord, ImageRecord, LockMode,
-        LockedRecord, ObjectRecord, ObjectsRecord, OnServerRecord, OptionsRecord, ProblemCounts, RegionRecord,
+        LockedRecord, ObjectRecord, ObjectsRecord, OnServerRecord, OptionsRecord, Pin, ProblemCounts, RegionRecord,
         SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
     };
     pub use crate::run::boot::{BootOutcome, BootSign};

@@ -56,7 +56,7 @@ pub enum Reason {
     LastWhole,
     /// Kept: a newer backup is of another volume of this name.
     LastOfReplaced {
-        /// Until the newest of its volume is older than this many days.
+        /// Until the newest good one of its volume is older than this many days.
         keep_days: u32,
     },
     /// Kept: it was just made, whatever its date.

@@ -127,8 +127,8 @@ fn the_last_good_ones_of_each_volume_stay_for_gone_days() {
     };
     assert_eq!(left_at("2026-08-30"), ["a8", "a9"]);
     // Kept until the newest of them is older than 90 days.
-    assert_eq!(left_at("2026-11-08"), ["a8", "a9"]);
-    assert_eq!(left_at("2026-11-09"), [""; 0]);
+    assert_eq!(left_at("2026-11-07"), ["a8", "a9"]);
+    assert_eq!(left_at("2026-11-08"), [""; 0]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The keys of files, and how their objects are read.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -11,13 +11,26 @@ use super::seen::{self, Seen};
 use super::{ObjectStore, cache, versions};
 use crate::archive::kind::ArchiveKind;
 use crate::objects::{ListedObject, ObjectError};
-use crate::outside::{BlockRead, StoredObject};
+use crate::outside::unnamed::unnamed_file;
+use crate::outside::{BlockRead, FileBlocks, StoredObject};
 use crate::store::OWN_DIRECTORY;
 use crate::store::backup::RECORD;
 use crate::store::error::StoreError;
 use crate::store::local::TEMPORARY_PREFIX;
 use crate::store::open::OpenError;
 use crate::store::shared::PARTS;
+
+/// A longer object is held in a file without a name: a composed index has many segments, which are open at the same time.
+const HELD_IN_MEMORY: usize = 1 << 20;
+
+fn held(bytes: Vec<u8>) -> io::Result<Arc<dyn BlockRead>> {
+    if bytes.len() <= HELD_IN_MEMORY {
+        return Ok(Arc::new(bytes));
+    }
+    let mut file = unnamed_file()?;
+    file.write_all(&bytes)?;
+    Ok(Arc::new(FileBlocks::of_file(file)?))
+}
 
 impl ObjectStore {
     /// What was seen, if it has all that begins with `start`.
@@ -104,7 +117,7 @@ impl ObjectStore {
             return None;
         }
         if seen::is_kept(&object.key) && object.len <= cache::MOST_BYTES {
-            return Some(Arc::new(seen::content(&self.client, &self.cache, object)?));
+            return held(seen::content(&self.client, &self.cache, object)?).ok();
         }
         Some(Arc::new(self.blocks_of(object)))
     }
@@ -124,6 +137,23 @@ impl ObjectStore {
             Some((found, first)) => {
                 Ok(Arc::new(ObjectBlocks::new(&self.client, stored(&self.client, key.to_owned(), found), first)))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HELD_IN_MEMORY, held};
+
+    #[test]
+    fn a_long_object_is_held_in_a_file() {
+        for (len, is_in_file) in [(HELD_IN_MEMORY, false), (HELD_IN_MEMORY + 1, true)] {
+            let bytes: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[1]).collect();
+            let object = held(bytes.clone()).unwrap();
+            assert_eq!((object.file().is_some(), object.len_bytes()), (is_in_file, len as u64));
+            let mut read = vec![0; len];
+            object.read_at(0, &mut read).unwrap();
+            assert!(read == bytes);
         }
     }
 }

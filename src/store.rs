@@ -14,6 +14,7 @@ pub mod catalog;
 mod destination;
 mod error;
 pub mod index_cache;
+mod listing;
 pub mod local;
 mod lock;
 pub mod names;

@@ -130,6 +130,10 @@ pub struct ObjectsRecord {
     pub folder: String,
     /// By the end of their names, as `.tar.gz`. The manifest itself and its signature are not among them.
     pub files: BTreeMap<String, ObjectRecord>,
+    /// In the shared layout: the segments that the archive and the index refer to, by their names. Those that are not among
+    /// them are not known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub segments: BTreeMap<String, ObjectRecord>,
 }
 
 /// What tells an object from a later one under its key.
@@ -145,7 +149,16 @@ pub struct ObjectRecord {
 impl ObjectsRecord {
     /// The object of the file with this end of its name, if the backup lies in the folder that the record is of.
     pub(crate) fn of(&self, folder: &Path, suffix: &str) -> Option<&ObjectRecord> {
-        self.files.get(suffix).filter(|_| folder == Path::new(&self.folder))
+        self.files.get(suffix).filter(|_| self.is_of(folder))
+    }
+
+    /// The objects of the segments, if the backup lies in the folder that the record is of.
+    pub(crate) fn segments_in(&self, folder: &Path) -> Option<&BTreeMap<String, ObjectRecord>> {
+        Some(&self.segments).filter(|_| self.is_of(folder))
+    }
+
+    fn is_of(&self, folder: &Path) -> bool {
+        folder == Path::new(&self.folder)
     }
 }
 

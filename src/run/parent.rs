@@ -270,9 +270,12 @@ fn open_files(
     // It is read twice.
     let index = if is_here { index } else { copy_of(&*index, manifest.sizes.index_bytes)? };
     let published = manifest.objects.as_ref().and_then(|objects| objects.of(files.directory(), files.kind().suffix()));
-    if let Some((published, now)) = published.zip(archive.object())
-        && published.has_other_etag(&now.etag)
-    {
+    let etag = match archive.object() {
+        Some(object) => Some(object.etag.clone()),
+        None if archive.parts().is_some() => seen.archive_etag()?,
+        None => None,
+    };
+    if published.zip(etag).is_some_and(|(published, now)| published.has_other_etag(&now)) {
         return Err(UnusableError::Overwritten);
     }
     let archive_bytes = archive.len_bytes();

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::StoreError;
+pub use super::listing::Listing;
 use super::open::OpenError;
 use super::options::LockOptions;
 use super::presence::{Space, disk_usage};
@@ -80,6 +81,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Opens the published file `name` without reading any of it.
     fn open_unread(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
         self.open(name)
+    }
+
+    /// The ETag of the published file `name` as it is stored; `None` if its store has none.
+    fn etag(&self, name: &str) -> Result<Option<String>, OpenError> {
+        Ok(self.open_unread(name)?.object().map(|object| object.etag.clone()).filter(|etag| !etag.is_empty()))
     }
 
     /// Opens the staged file `name`, to see what an interrupted run left.
@@ -221,11 +227,18 @@ pub trait Store: fmt::Debug + Send + Sync {
         let _ = names;
     }
 
+    /// Takes the objects that segments were published as, from the manifests of the volume. From now on, new files refer to
+    /// no segment that is another object by now; returns the names of those.
+    fn know_segments(&self, recorded: &[(&str, &ObjectRecord)]) -> Vec<String> {
+        let _ = recorded;
+        Vec::new()
+    }
+
     /// Fails if a segment that one of the published files refers to is missing, or may be removed by another run. Where the
-    /// lock is advice, this is asked before the manifest is published.
-    fn confirm_segments(&self, names: &[String]) -> Result<(), StoreError> {
+    /// lock is advice, this is asked before the manifest is published. Returns the objects of the segments.
+    fn confirm_segments(&self, names: &[String]) -> Result<BTreeMap<String, ObjectRecord>, StoreError> {
         let _ = names;
-        Ok(())
+        Ok(BTreeMap::new())
     }
 
     /// How long ago the published file `name` was written, by the store's clock; `None` if it is missing, or if that is not
@@ -307,40 +320,6 @@ pub enum Writers {
     One,
     /// Any process: the last write wins.
     Many,
-}
-
-/// The content of a folder, each list sorted. Names that are not UTF-8, or have a control character, are left out: volbak
-/// does not make such names, and a line feed in one could forge a line of output.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// The published files, and all other entries that are neither staged nor a folder.
-    pub files: Vec<String>,
-    /// The staged files.
-    pub staged: Vec<String>,
-    /// The subfolders.
-    pub folders: Vec<String>,
-}
-
-impl Listing {
-    /// Sorts the names, and leaves out what has none of volbak's.
-    pub(super) fn settled(mut self) -> Self {
-        for names in [&mut self.files, &mut self.staged, &mut self.folders] {
-            names.retain(|name| !name.contains(char::is_control));
-            names.sort_unstable();
-            names.dedup();
-        }
-        self
-    }
-
-    /// Whether the file `name` is published.
-    pub fn has(&self, name: &str) -> bool {
-        self.files.binary_search_by(|other| other.as_str().cmp(name)).is_ok()
-    }
-
-    /// Whether the file `name` is staged.
-    pub fn has_staged(&self, name: &str) -> bool {
-        self.staged.binary_search_by(|other| other.as_str().cmp(name)).is_ok()
-    }
 }
 
 /// The result of [`Store::objects`].

@@ -1,20 +1,21 @@
 //! A backup: the files with one stem.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::api::{Folder, ObjectStates, Writers};
+use super::api::{Folder, ObjectState, ObjectStates, Writers};
 use super::belongs::{is_image_index, kind_of_manifest, kind_of_stem};
 use super::error::StoreError;
 use super::local::LocalStore;
 use super::names::{CHECKSUM, INDEX, MANIFEST, SEGMENTS, SIGNATURE, checksum_line, index_suffix};
 use super::open::OpenError;
-use super::shared::{PARTS, SharedFolder};
+use super::shared::{PARTS, SharedFolder, changed_segments};
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::{LockedError, Opened, keyring};
-use crate::manifest::{MAX_BYTES, Manifest, ManifestError, UnsealError};
+use crate::manifest::{MAX_BYTES, Manifest, ManifestError, ObjectRecord, UnsealError};
 use crate::outside::{BlockCursor, BlockRead};
 use crate::shown;
 
@@ -227,6 +228,19 @@ impl Backup {
     /// The objects of its files and their versions; `None` without an object store.
     pub(crate) fn objects(&self) -> Result<Option<ObjectStates>, StoreError> {
         self.folder.objects(&format!("{}.", self.stem))
+    }
+
+    /// The ETag of its archive, or of the list of its parts; `None` if its store has none.
+    pub(crate) fn archive_etag(&self) -> Result<Option<String>, OpenError> {
+        self.folder.etag(&format!("{}{}", self.stem, self.kind.suffix()))
+    }
+
+    /// Of these segments, those that are other objects by now.
+    pub(crate) fn changed_segments(
+        &self,
+        recorded: &BTreeMap<String, ObjectRecord>,
+    ) -> Result<Vec<(String, ObjectState)>, StoreError> {
+        changed_segments(&*self.folder, recorded)
     }
 
     /// Bytes of its archive that were new in its night; `None` if it shares none with others.

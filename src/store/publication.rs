@@ -55,20 +55,19 @@ impl Publication<'_> {
             let name = name_of(suffix);
             // The signature is that of the last manifest.
             let is_last = suffix == SIGNATURE || (suffix == MANIFEST && !kind.is_sealed());
-            let is_ready = if is_last && !objects.is_empty() {
-                self.record(std::mem::take(&mut objects)).map(|recorded| manifest = recorded)
-            } else {
-                Ok(())
-            };
-            // Not every filesystem keeps the order of renames: the other names must be durable before the manifest's.
-            let others_are_durable = || {
-                if suffix != MANIFEST {
-                    return Ok(());
+            let mut make_ready = || {
+                let segments = if suffix == MANIFEST {
+                    volume.confirm_segments(&[name_of(kind.suffix()), name_of(index_suffix(kind))])?
+                } else {
+                    BTreeMap::new()
+                };
+                if is_last && !objects.is_empty() {
+                    manifest = self.record(std::mem::take(&mut objects), segments)?;
                 }
-                volume.confirm_segments(&[name_of(kind.suffix()), name_of(index_suffix(kind))])?;
-                in_time(volume, &name, began)
+                // Not every filesystem keeps the order of renames: the other names must be durable before the manifest's.
+                if suffix == MANIFEST { in_time(volume, &name, began) } else { Ok(()) }
             };
-            match is_ready.and_then(|()| others_are_durable()).and_then(|()| volume.publish(&name)) {
+            match make_ready().and_then(|()| volume.publish(&name)) {
                 Ok(None) => {}
                 Ok(Some(object)) => drop(objects.insert(suffix.to_owned(), object)),
                 Err(error) => {
@@ -88,13 +87,17 @@ impl Publication<'_> {
     }
 
     /// Writes the objects into the staged manifest, and signs it again. A copy of a manifest that is not one stays as it is.
-    fn record(&self, files: BTreeMap<String, ObjectRecord>) -> Result<Option<Vec<u8>>, StoreError> {
+    fn record(
+        &self,
+        files: BTreeMap<String, ObjectRecord>,
+        segments: BTreeMap<String, ObjectRecord>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.volume.path();
         let Ok(manifest) = Manifest::from_bytes(self.manifest_bytes) else { return Ok(None) };
         if manifest.stem != self.stem || (self.kind.is_sealed() && self.signature.is_none()) {
             return Ok(None);
         }
-        let objects = ObjectsRecord { folder: path.display().to_string(), files };
+        let objects = ObjectsRecord { folder: path.display().to_string(), files, segments };
         let bytes = Manifest { objects: Some(objects), ..manifest }.to_bytes().map_err(|error| {
             let path = path.join(format!("{}{MANIFEST}", self.stem));
             StoreError::Io { what: "writing", path, source: io::Error::other(error) }

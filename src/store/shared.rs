@@ -12,13 +12,13 @@
 //! recipes, never by a count that was kept. In an object store there is no lock: there a segment is marked, and removed
 //! much later (`marks`).
 
+mod facts;
 mod file;
 mod folder;
 mod free;
 mod index_file;
 mod index_text;
 mod known;
-mod left;
 mod marks;
 mod names;
 mod reading;
@@ -32,3 +32,4 @@ pub use self::folder::SharedFolder;
 pub(super) use self::marks::has_marks;
 pub use self::names::{ArchiveLayout, PARTS, SEGMENTS_FOLDER};
 pub use self::recipe::{Recipe, RecipeError};
+pub(super) use self::segments_now::changed_segments;

@@ -36,6 +36,7 @@ mod store;
 mod storing;
 #[cfg(feature = "swift")]
 mod swift;
+mod tampered;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 mod verbs;

@@ -346,9 +346,8 @@ fn nothing_is_carried_from_segments_of_a_bad_backup_and_layouts_do_not_mix() {
     let second = newest(&place);
     let segment = recipe(&place, &second).segments[0].clone();
     let key = place.client.address().key(&format!("vol/segments/{segment}"));
-    let (whole, mut flipped) = (server.get(&key), server.get(&key));
-    flipped[4 * MIB] ^= 1;
-    server.put(&key, &flipped);
+    let whole = server.get(&key);
+    server.rot(&key, 4 * MIB);
     let named = format!("vol@{}", &second["vol_".len()..]);
     let did = place.verb(&["verify", &named, "--level", "full"]);
     assert!(did.status != 0 && did.stdout.contains("BAD"), "{did:?}");

@@ -23,7 +23,7 @@ use crate::reader::exclude::Excludes;
 use crate::run::collect::Collector;
 use crate::source::Source;
 use crate::store::catalog::list_volume;
-use crate::store::shared::ArchiveLayout;
+use crate::store::shared::{ArchiveLayout, SEGMENTS_FOLDER};
 use crate::store::{Destination, Folder};
 use crate::units::ByteLen;
 
@@ -59,11 +59,11 @@ pub(super) fn work(
     let backups = list_volume(&*volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
     let backups = EarlierBackups::of(&backups);
-    if options.archive.layout == ArchiveLayout::Shared && !destination.is_local() {
-        leave_segments_of_bad_ones(&volume, &backups);
-    }
     let (backups, collector) = (&backups, &collector);
     let backup = UnderWay { source, destination, backups, options, world, collector, started_at, signer };
+    if options.archive.layout == ArchiveLayout::Shared && !destination.is_local() {
+        leave_doubtful_segments(&volume, &backup);
+    }
     let outcome = match options.mode {
         BackupMode::Image => image::run(&backup, volume)?,
         BackupMode::Files => std::thread::scope(|scope| {
@@ -83,10 +83,27 @@ pub(super) fn work(
 }
 
 /// In an object store what is carried forward is not read, so that nothing is carried from segments in which a verification
-/// may have found damage.
-fn leave_segments_of_bad_ones(volume: &Folder, backups: &EarlierBackups<'_>) {
-    let bad = backups.iter().filter(|backup| backup.is_bad());
-    bad.for_each(|backup| volume.leave_segments(backup.entry.files().segments().ok()));
+/// may have found damage, or which somebody overwrote.
+fn leave_doubtful_segments(volume: &Folder, backup: &UnderWay<'_>) {
+    let bad = backup.backups.iter().filter(|earlier| earlier.is_bad());
+    bad.for_each(|bad| volume.leave_segments(bad.entry.files().segments().ok()));
+    let recorded = backup.backups.iter().filter_map(|earlier| earlier.manifest.objects.as_ref());
+    let recorded = recorded.filter_map(|objects| objects.segments_in(volume.path())).flatten();
+    let recorded: Vec<_> = recorded.map(|(name, object)| (name.as_str(), object)).collect();
+    let overwritten = volume.know_segments(&recorded);
+    if let Some(first) = overwritten.first() {
+        let first = volume.path().join(SEGMENTS_FOLDER).join(first);
+        let others = match overwritten.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let what = format!(
+            "{}{others} was overwritten in the store: what it has is read and sent again, and the backups that refer to it \
+             are damaged (`volbak verify --quick --all` says which)",
+            first.display()
+        );
+        backup.tell(Severity::Warning, what);
+    }
 }
 
 fn run<'scope, 'env>(

@@ -1,7 +1,7 @@
 //! Whether the objects of a backup in an object store are those that its run published. Keys are unique to a run, and volbak
 //! writes none again: a second content under a key is somebody else's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::{BackupFile, Findings};
 use crate::archive::kind::ArchiveKind;
@@ -9,7 +9,7 @@ use crate::error::with_causes;
 use crate::manifest::{Manifest, ObjectRecord};
 use crate::shown;
 use crate::store::api::ObjectState;
-use crate::store::names::{CHECKSUM, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
+use crate::store::names::{CHECKSUM, INDEX, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
 use crate::store::{Backup, StoreError};
 
 /// Compares the objects with those in the manifest, and looks for older versions. Nothing is found in a directory.
@@ -34,6 +34,29 @@ pub(crate) fn check(files: &Backup, manifest: Option<&Manifest>, findings: &mut 
         }
         for what in &state.wrong_parts {
             findings.about(file, what.clone());
+        }
+    }
+    if let Some(segments) = recorded.and_then(|objects| objects.segments_in(files.directory())) {
+        check_segments(files, segments, findings);
+    }
+}
+
+/// Compares the segments that the archive and the index refer to.
+fn check_segments(files: &Backup, recorded: &BTreeMap<String, ObjectRecord>, findings: &mut Findings) {
+    if recorded.is_empty() {
+        return;
+    }
+    let changed = match files.changed_segments(recorded) {
+        Ok(changed) => changed,
+        Err(error) => return findings.not_checked(not_compared(&error)),
+    };
+    for (name, state) in changed {
+        let file = if name.ends_with(INDEX) { BackupFile::Index } else { BackupFile::Archive };
+        if let Some(what) = overwritten(&state, recorded.get(&name)) {
+            findings.about(file, format!("its segment {}: {what}", shown::text(&name)));
+        }
+        for what in &state.wrong_parts {
+            findings.about(file, format!("its segment {}: {what}", shown::text(&name)));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::left::LeftSegments;
+use super::facts::SegmentFacts;
 use super::segment::NewSegment;
 use super::writer::{Built, OF_ARCHIVE, PartsWriter};
 use crate::archive::kind::ArchiveKind;
@@ -22,9 +22,9 @@ pub(super) struct SharedFile {
 
 impl SharedFile {
     /// Of the archive `archive`.
-    pub(super) fn create(volume: &Folder, archive: &str, left: Arc<LeftSegments>) -> Result<Self, StoreError> {
+    pub(super) fn create(volume: &Folder, archive: &str, facts: Arc<SegmentFacts>) -> Result<Self, StoreError> {
         let stem = ArchiveKind::of_name(archive).map_or(archive, |(stem, _)| stem);
-        Ok(Self { segment: NewSegment::create(volume, archive, (stem, ""), left)?, built: Arc::default() })
+        Ok(Self { segment: NewSegment::create(volume, archive, (stem, ""), facts)?, built: Arc::default() })
     }
 }
 

@@ -1,20 +1,21 @@
 //! A volume's folder in which archives may be composed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::facts::SegmentFacts;
 use super::file::SharedFile;
 use super::free::free;
 use super::index_file::{IndexFile, index_of};
-use super::left::LeftSegments;
 use super::marks;
 use super::names::{PARTS, SEGMENTS_FOLDER};
 use super::reading::{SegmentsOf, hold_to_read, read_recipe};
 use super::recipe::Recipe;
 use super::segment::first_name;
+use super::segments_now::SegmentsNow;
 use crate::archive::kind::ArchiveKind;
 use crate::manifest::{LockedRecord, ObjectRecord};
 use crate::outside::{BlockRead, Composed, Parts, Traffic};
@@ -32,7 +33,7 @@ pub struct SharedFolder {
     composes: bool,
     /// The lengths of segments that were looked up.
     lengths: Mutex<HashMap<String, Option<u64>>>,
-    left: Arc<LeftSegments>,
+    facts: Arc<SegmentFacts>,
     /// Whether all is read from the store, and nothing from the cache of this host: verifications do so.
     is_detached: bool,
 }
@@ -44,7 +45,7 @@ impl SharedFolder {
     }
 
     fn new(below: Folder, composes: bool) -> Self {
-        Self { below, composes, lengths: Mutex::default(), left: Arc::default(), is_detached: false }
+        Self { below, composes, lengths: Mutex::default(), facts: Arc::default(), is_detached: false }
     }
 
     fn segments(&self) -> Result<Option<Folder>, StoreError> {
@@ -114,7 +115,7 @@ impl SharedFolder {
         match opened {
             Err(OpenError::Missing(_)) if is_archive(name) => self.open_composed(name),
             Err(OpenError::Missing(_)) if name.ends_with(INDEX) => {
-                index_of(&self.path().join(format!("{name}{PARTS}")), self.open_composed(name)?)
+                index_of(&*self.below, name, self.open_composed(name)?)
             }
             opened => opened,
         }
@@ -198,6 +199,10 @@ impl Store for SharedFolder {
         self.or_composed(name, self.below.open_unread(name))
     }
 
+    fn etag(&self, name: &str) -> Result<Option<String>, OpenError> {
+        self.below.etag(&self.below(name))
+    }
+
     fn open_staged(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
         self.below.open_staged(name)
     }
@@ -207,9 +212,9 @@ impl Store for SharedFolder {
             return self.below.create(name);
         }
         if is_archive(name) {
-            return Ok(Box::new(SharedFile::create(&self.below, name, Arc::clone(&self.left))?));
+            return Ok(Box::new(SharedFile::create(&self.below, name, Arc::clone(&self.facts))?));
         }
-        Ok(Box::new(IndexFile::create(&self.below, name, Arc::clone(&self.left), stored_text)?))
+        Ok(Box::new(IndexFile::create(&self.below, name, Arc::clone(&self.facts), stored_text)?))
     }
 
     fn create_own(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
@@ -241,8 +246,13 @@ impl Store for SharedFolder {
 
     fn objects(&self, start: &str) -> Result<Option<ObjectStates>, StoreError> {
         let Some(mut states) = self.below.objects(start)? else { return Ok(None) };
-        states.by_name =
-            std::mem::take(&mut states.by_name).into_iter().map(|(name, state)| (shown_as(name), state)).collect();
+        for (name, state) in std::mem::take(&mut states.by_name) {
+            // A file of its own comes before its list, also for a reader.
+            let shown = states.by_name.entry(shown_as(name)).or_default();
+            if shown.current.is_none() {
+                *shown = state;
+            }
+        }
         Ok(Some(states))
     }
 
@@ -361,15 +371,22 @@ impl Store for SharedFolder {
     }
 
     fn leave_segments(&self, names: Option<Vec<String>>) {
-        self.left.leave(names);
+        self.facts.leave(names);
     }
 
-    fn confirm_segments(&self, names: &[String]) -> Result<(), StoreError> {
+    fn know_segments(&self, recorded: &[(&str, &ObjectRecord)]) -> Vec<String> {
+        self.facts.note_all(recorded);
+        let segments = self.segments().ok().flatten();
+        segments.map(|segments| SegmentsNow::of(&segments).overwritten(&self.facts)).unwrap_or_default()
+    }
+
+    fn confirm_segments(&self, names: &[String]) -> Result<BTreeMap<String, ObjectRecord>, StoreError> {
         // Where there is a lock, nothing is removed meanwhile.
         if self.below.refuses_to_replace() || !self.composes {
-            return Ok(());
+            return Ok(BTreeMap::new());
         }
-        marks::confirm(&*self.below, names.iter().filter(|name| may_be_composed(name)))
+        let needed = marks::confirm(&*self.below, names.iter().filter(|name| may_be_composed(name)))?;
+        Ok(self.facts.objects_of(&needed))
     }
 
     fn age(&self, name: &str) -> Result<Option<Duration>, StoreError> {

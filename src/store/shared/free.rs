@@ -4,15 +4,13 @@
 //! not fit its manifest, or is missing beside its manifest, nothing is freed.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
 use std::ops::Range;
 
 use super::names::{PARTS, SEGMENTS_FOLDER};
-use super::reading::{parse_recipe, read_recipe};
+use super::reading::{parse_recipe, read_manifest, read_recipe};
 use super::recipe::Recipe;
 use crate::error::with_causes;
-use crate::manifest::{MAX_BYTES, Manifest};
-use crate::outside::{BlockCursor, BlockRead};
+use crate::outside::BlockRead;
 use crate::store::api::{Folder, Freed, Listing, Store};
 use crate::store::error::StoreError;
 use crate::store::names::{MANIFEST, index_suffix};
@@ -106,11 +104,7 @@ fn check_manifest(
     lengths: &HashMap<&str, u64>,
 ) -> Result<(), String> {
     let shown = || volume.path().join(name).display().to_string();
-    let file = volume.open(name).map_err(|error| with_causes(&error))?;
-    let mut bytes = Vec::new();
-    let read = BlockCursor::new(file).take(MAX_BYTES + 1).read_to_end(&mut bytes);
-    read.map_err(|error: io::Error| format!("{} cannot be read: {error}", shown()))?;
-    let manifest = Manifest::from_bytes(&bytes).map_err(|error| format!("{}: {}", shown(), with_causes(&error)))?;
+    let manifest = read_manifest(volume, name)?;
     let stem = name.strip_suffix(MANIFEST).unwrap_or(name);
     let archive = format!("{stem}{}", manifest.kind().suffix());
     let recipe = format!("{archive}{PARTS}");

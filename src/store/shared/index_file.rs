@@ -1,25 +1,27 @@
 //! A staged index whose text is shared with that of the night before, and such an index to be read.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::facts::SegmentFacts;
 use super::index_text::{Lines, Pieces, Sums, To, is_of_this_version, pieces_of};
-use super::left::LeftSegments;
 use super::names::PARTS;
+use super::reading::read_manifest;
 use super::scratch::ScratchFile;
 use super::segment::{NewSegment, date_of};
 use super::writer::{Built, OF_INDEX, OF_REMOTE_INDEX, PartsWriter};
 use crate::archive::members::ArchiveFile;
 use crate::outside::unnamed::unnamed_file;
 use crate::outside::{BlockCursor, BlockRead, FileBlocks};
-use crate::store::api::{Content, Folder, StoreFile};
+use crate::store::api::{Content, Folder, Store, StoreFile};
 use crate::store::error::StoreError;
-use crate::store::names::INDEX;
+use crate::store::names::{INDEX, MANIFEST};
 use crate::store::open::OpenError;
 
 /// A longer index is read from a file without a name, and not from memory.
 const MOST_IN_MEMORY: usize = 8 << 20;
+/// A longer index is not read if there is no manifest that says its length.
+const MOST_WITHOUT_MANIFEST: u64 = 2 << 30;
 
 /// A staged index. It is written as it is; when it settles, its text goes to a segment.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub(super) struct IndexFile {
     plain: Box<dyn StoreFile>,
     /// Kept until this is dropped, which is after it was published.
     segment: Mutex<Option<NewSegment>>,
-    left: Arc<LeftSegments>,
+    facts: Arc<SegmentFacts>,
     /// Opens the text of the index before.
     previous: fn(&Folder, &str) -> Option<Arc<dyn BlockRead>>,
 }
@@ -38,7 +40,7 @@ impl IndexFile {
     pub(super) fn create(
         volume: &Folder,
         name: &str,
-        left: Arc<LeftSegments>,
+        facts: Arc<SegmentFacts>,
         previous: fn(&Folder, &str) -> Option<Arc<dyn BlockRead>>,
     ) -> Result<Self, StoreError> {
         // A long object would be sent while it is written.
@@ -47,7 +49,7 @@ impl IndexFile {
         } else {
             Box::new(ScratchFile::create(volume.path_of_staged(name))?)
         };
-        Ok(Self { volume: volume.clone(), name: name.to_owned(), plain, segment: Mutex::default(), left, previous })
+        Ok(Self { volume: volume.clone(), name: name.to_owned(), plain, segment: Mutex::default(), facts, previous })
     }
 
     fn stem(&self) -> &str {
@@ -122,8 +124,8 @@ impl StoreFile for IndexFile {
 
     fn settle(&self, expected_bytes: u64) -> Result<(), StoreError> {
         self.plain.settle(expected_bytes)?;
-        let left = Arc::clone(&self.left);
-        let segment = NewSegment::create(&self.volume, &self.name, (self.stem(), INDEX), left)?;
+        let facts = Arc::clone(&self.facts);
+        let segment = NewSegment::create(&self.volume, &self.name, (self.stem(), INDEX), facts)?;
         let composed = self.compose(&segment);
         let path = segment.segments.path_of_staged(&segment.name);
         // Otherwise the index stays as it is.
@@ -147,17 +149,36 @@ fn last_before(volume: &Folder, own: &str) -> Option<String> {
     indexes.max_by_key(|name| (date_of(name.strip_suffix(INDEX).unwrap_or(name)), name.clone()))
 }
 
-/// The index whose stored text this is.
-pub(super) fn index_of(path: &Path, stored: Arc<dyn BlockRead>) -> Result<Arc<dyn BlockRead>, OpenError> {
-    expand(stored).map_err(|source| OpenError::Io { path: path.to_owned(), source })
+/// The index `name` in the folder `volume`, whose stored text this is.
+pub(super) fn index_of(
+    volume: &dyn Store,
+    name: &str,
+    stored: Arc<dyn BlockRead>,
+) -> Result<Arc<dyn BlockRead>, OpenError> {
+    let manifest = format!("{}{MANIFEST}", name.strip_suffix(INDEX).unwrap_or(name));
+    let said = read_manifest(volume, &manifest).map_or(MOST_WITHOUT_MANIFEST, |manifest| manifest.sizes.index_bytes);
+    expand(stored, said).map_err(|source| OpenError::Io { path: volume.path().join(format!("{name}{PARTS}")), source })
 }
 
-fn expand(stored: Arc<dyn BlockRead>) -> io::Result<Arc<dyn BlockRead>> {
+/// Expands a stored text, which may be anything, to at most so many bytes.
+fn expand(stored: Arc<dyn BlockRead>, most_bytes: u64) -> io::Result<Arc<dyn BlockRead>> {
+    let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+    let too_long =
+        || wrong(format!("it makes an index of more than {most_bytes} bytes, which is longer than it should be"));
+    // The text of an index is not longer than that.
+    if stored.len_bytes() > most_bytes {
+        return Err(too_long());
+    }
     let (mut lines, mut sums, mut text, mut file) = (Lines::of(stored), Sums::default(), Vec::new(), None);
+    let mut written = 0;
     while let Some(line) = lines.next()? {
         let added = sums.add(line, To::Index, &mut text);
-        added.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is not the text of an index"))?;
+        added.ok_or_else(|| wrong("it is not the text of an index".to_owned()))?;
+        if written + text.len() as u64 > most_bytes {
+            return Err(too_long());
+        }
         if text.len() >= MOST_IN_MEMORY {
+            written += text.len() as u64;
             let file = match &mut file {
                 Some(file) => file,
                 none => none.insert(unnamed_file()?),
@@ -171,6 +192,26 @@ fn expand(stored: Arc<dyn BlockRead>) -> io::Result<Arc<dyn BlockRead>> {
         Some(mut file) => {
             file.write_all(&text)?;
             Ok(Arc::new(FileBlocks::of_file(file)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::expand;
+
+    #[test]
+    fn a_text_is_not_expanded_beyond_the_length_that_is_said() {
+        let line = "M\t\t\t9000000000\t\t9000000000\taa\tbb\t-\n";
+        let stored = Arc::new(line.repeat(100).into_bytes());
+        let index = expand(stored.clone(), 1 << 20).unwrap().len_bytes();
+        assert!(index > stored.len() as u64);
+        assert_eq!(expand(stored.clone(), index).unwrap().len_bytes(), index);
+        for most in [index - 1, stored.len() as u64, 10] {
+            let said = expand(stored.clone(), most).unwrap_err().to_string();
+            assert!(said.contains(&format!("more than {most} bytes")), "{said}");
         }
     }
 }

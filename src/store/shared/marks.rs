@@ -113,8 +113,12 @@ fn is_older(segments: &Folder, name: &str, than: Duration) -> Result<bool, Store
     Ok(segments.age(name)?.is_some_and(|age| age >= than))
 }
 
-/// Fails if a segment that one of these files refers to is marked or gone. They are published.
-pub(super) fn confirm<'a>(volume: &dyn Store, names: impl Iterator<Item = &'a String>) -> Result<(), StoreError> {
+/// Fails if a segment that one of these files refers to is marked or gone. They are published. Returns the names of the
+/// segments.
+pub(super) fn confirm<'a>(
+    volume: &dyn Store,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<BTreeSet<String>, StoreError> {
     let volume = volume.detached();
     let mut needed = BTreeSet::new();
     for name in names {
@@ -137,7 +141,7 @@ pub(super) fn confirm<'a>(volume: &dyn Store, names: impl Iterator<Item = &'a St
         };
         return Err(StoreError::Unneeded { path: path.join(name), is });
     }
-    Ok(())
+    Ok(needed)
 }
 
 /// Whether there may be something to free in this folder of a volume although no backup was removed: what is marked, or

@@ -7,6 +7,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::recipe::{MOST_BYTES, Recipe};
+use crate::error::with_causes;
+use crate::manifest::{MAX_BYTES, Manifest};
 use crate::outside::{BlockCursor, BlockRead, OpenSegment};
 use crate::store::api::{Folder, RunLock, Store};
 use crate::store::names::INDEX;
@@ -28,6 +30,16 @@ pub(super) fn parse_recipe(path: PathBuf, file: Arc<dyn BlockRead>) -> Result<Re
     let recipe =
         read.and_then(|_| Recipe::parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)));
     recipe.map_err(|source| OpenError::Io { path, source })
+}
+
+/// Reads the manifest in the file `name`. The error says which file, and why not.
+pub(super) fn read_manifest(folder: &dyn Store, name: &str) -> Result<Manifest, String> {
+    let shown = || folder.path().join(name).display().to_string();
+    let file = folder.open(name).map_err(|error| with_causes(&error))?;
+    let mut bytes = Vec::new();
+    let read = BlockCursor::new(file).take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|error| format!("{} cannot be read: {error}", shown()))?;
+    Manifest::from_bytes(&bytes).map_err(|error| format!("{}: {}", shown(), with_causes(&error)))
 }
 
 /// Holds the segments so that nothing is freed.

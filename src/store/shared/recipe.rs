@@ -24,7 +24,7 @@ const DIGEST: &str = "#sha256 ";
 /// The most parts of an archive.
 pub(super) const MOST_PARTS: usize = 1 << 20;
 /// The most segments that a recipe may name. Those that are written name fewer.
-const MOST_SEGMENTS: usize = 4096;
+pub(super) const MOST_SEGMENTS: usize = 4096;
 /// The most bytes of a recipe.
 pub(super) const MOST_BYTES: u64 = 64 << 20;
 const MOST_NAME_BYTES: usize = 64;

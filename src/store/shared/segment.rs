@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 
-use super::left::LeftSegments;
+use super::facts::SegmentFacts;
 use super::names::{PARTS, SEGMENTS_FOLDER};
 use super::reading::hold_to_read;
 use super::recipe::Recipe;
@@ -23,8 +23,7 @@ pub(super) struct NewSegment {
     pub(super) segments: Folder,
     pub(super) name: String,
     pub(super) file: Box<dyn StoreFile>,
-    /// What is not referred to.
-    pub(super) left: Arc<LeftSegments>,
+    pub(super) facts: Arc<SegmentFacts>,
     /// Nothing is freed while it is written.
     _held: RunLock,
 }
@@ -35,7 +34,7 @@ impl NewSegment {
         volume: &Folder,
         of: &str,
         (stem, suffix): (&str, &str),
-        left: Arc<LeftSegments>,
+        facts: Arc<SegmentFacts>,
     ) -> Result<Self, StoreError> {
         let path = volume.path().join(SEGMENTS_FOLDER);
         let segments = volume.folder(SEGMENTS_FOLDER, true)?.ok_or_else(|| StoreError::Missing(path.clone()))?;
@@ -55,7 +54,7 @@ impl NewSegment {
             (first, file)
         };
         let recipe = format!("{of}{PARTS}");
-        Ok(Self { volume: volume.clone(), recipe, segments, name, file, left, _held: held })
+        Ok(Self { volume: volume.clone(), recipe, segments, name, file, facts, _held: held })
     }
 
     /// Publishes the segment, of this length, and stages the recipe.
@@ -63,8 +62,8 @@ impl NewSegment {
         self.file.settle(bytes)?;
         if bytes == 0 {
             self.segments.discard(&self.name)?;
-        } else {
-            self.segments.publish(&self.name)?;
+        } else if let Some(object) = self.segments.publish(&self.name)? {
+            self.facts.note(&self.name, object);
         }
         // What the recipe refers to is durable before the recipe.
         self.segments.sync()?;

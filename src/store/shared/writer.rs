@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::facts::SegmentFacts;
 use super::known::Known;
-use super::left::LeftSegments;
 use super::recipe::{MOST_PARTS, Recipe};
 use super::segment::NewSegment;
 use super::segments_now::SegmentsNow;
@@ -101,7 +101,7 @@ pub(super) struct PartsWriter {
     built: Arc<Mutex<Built>>,
     previous: Option<Previous>,
     buffer: Vec<u8>,
-    left: Arc<LeftSegments>,
+    facts: Arc<SegmentFacts>,
     bounds: &'static Bounds,
 }
 
@@ -117,7 +117,7 @@ impl PartsWriter {
             built,
             previous: None,
             buffer: Vec::new(),
-            left: Arc::clone(&segment.left),
+            facts: Arc::clone(&segment.facts),
             bounds,
         })
     }
@@ -202,12 +202,12 @@ impl ArchiveFile for PartsWriter {
             let few = &by_bytes[..bytes.len() - self.bounds.fewer_segments];
             parts.leave(|number| few.contains(&number));
         }
-        parts.leave(|number| parts.segments().get(number).is_none_or(|name| self.left.has(name)));
+        parts.leave(|number| parts.segments().get(number).is_none_or(|name| self.facts.is_left(name)));
         if parts.is_remote() {
-            let mostly_needed = SegmentsNow::of(&self.segments);
+            let now = SegmentsNow::of(&self.segments);
             parts.leave(|number| {
                 let needed = bytes.get(number).copied().unwrap_or(0);
-                parts.segments().get(number).is_none_or(|name| !mostly_needed.may_be_referred_to(name, needed))
+                parts.segments().get(number).is_none_or(|name| !now.may_be_referred_to(name, needed, &self.facts))
             });
         }
         let (archive, parts) = (Arc::clone(previous), Arc::clone(parts));

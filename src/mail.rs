@@ -23,7 +23,7 @@ mod spool;
 pub use delivery::Delivery;
 pub use error::MailError;
 pub use secret::PasswordSource;
-pub use sending::{send, send_waiting, try_server};
+pub use sending::{drop_old, send, send_waiting, try_server};
 pub use settings::{Settings, SmtpServer, SpoolSettings, Tls, Transport};
 
 #[cfg(test)]

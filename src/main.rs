@@ -14,6 +14,7 @@ use volbak::outside::SystemCommands;
 #[cfg(feature = "openstack")]
 use volbak::run::cloud::recover::RecoverError;
 use volbak::run::inspect::inspect;
+use volbak::run::locate::LocateError;
 use volbak::store::StoreError;
 
 use crate::cli::args::{Cli, Command, InspectArgs};
@@ -93,6 +94,8 @@ fn exit(done: anyhow::Result<u8>) -> ExitCode {
                 #[cfg(feature = "openstack")]
                 _ if error.downcast_ref().is_some_and(RecoverError::is_locked) => ExitClass::Locked,
                 _ if error.is::<UsageError>() => ExitClass::Usage,
+                // With each verb alike.
+                _ if error.downcast_ref().is_some_and(LocateError::is_wrong_name) => ExitClass::Usage,
                 _ => ExitClass::Failed,
             };
             class.status()

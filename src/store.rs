@@ -22,6 +22,7 @@ pub mod names;
 pub mod object;
 pub mod open;
 mod options;
+pub(crate) mod passing;
 pub mod pending;
 pub mod pins;
 pub mod presence;
@@ -33,6 +34,7 @@ pub mod retention;
 mod retried;
 pub mod shared;
 mod stem;
+pub(crate) mod unread;
 
 pub use crate::manifest::LockMode;
 pub use api::{Folder, RunLock, Store};

@@ -18,6 +18,7 @@ use volbak::units::ByteLen;
 use super::of_volume::OfVolume;
 use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
+use volbak::shown::counted;
 
 #[derive(Debug, Args)]
 #[group(id = "disk", multiple = true, conflicts_with = "to")]
@@ -146,11 +147,11 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
         let opinion = report.second_opinion.lines();
         let opinion: String = opinion.iter().flat_map(|line| [name.as_str(), ": ", line, "\n"]).collect();
         print(&format!(
-            "{opinion}{name}: {} entries restored, {} failed; {} filesystems checked and clean; {} other problems\n",
-            sum(|report| report.restored + report.present),
+            "{opinion}{name}: {} restored, {} failed; {} checked and clean; {}\n",
+            counted(sum(|report| report.restored + report.present), "entry", "entries"),
             sum(|report| report.failed),
-            report.clean.len(),
-            report.failures.len(),
+            counted(report.clean.len() as u64, "filesystem", "filesystems"),
+            counted(report.failures.len() as u64, "other problem", "other problems"),
         ))
     };
     let class = if report.is_complete() { ExitClass::Well } else { ExitClass::WithProblems };

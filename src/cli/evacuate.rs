@@ -13,6 +13,7 @@ use super::log;
 use super::output::{after_printing, print, print_json};
 use super::place::Where;
 use super::recover::{cancel_on_signals, save, seconds};
+use volbak::shown::counted;
 
 pub(crate) const EVACUATE_EXAMPLES: &str = "\
 Examples:
@@ -85,7 +86,7 @@ pub(crate) fn evacuate(args: &EvacuateArgs) -> anyhow::Result<ExitClass> {
         let printed = if args.json { print_json(&report) } else { print(&report.text()) };
         return Ok(after_printing(
             printed,
-            &format!("{} instances were evacuated", report.instances.len()),
+            &format!("{} evacuated", counted(report.instances.len() as u64, "instance was", "instances were")),
             report.class(),
         ));
     }

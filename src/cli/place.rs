@@ -152,13 +152,13 @@ impl Where {
     }
 
     /// As [`Self::find`]; if no backup of the volume is usable, its newest. For verbs that only inspect a backup.
-    pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<Backup> {
-        match self.look_for(backup)? {
-            Err(LocateError::NoneUsable { passed_over, newest, .. }) => {
-                Ok(noted(Located { files: newest, notes: passed_over }))
-            }
-            found => Ok(noted(found?)),
-        }
+    pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<Located> {
+        let located = match self.look_for(backup)? {
+            Err(LocateError::NoneUsable { newest, .. }) => *newest,
+            found => found?,
+        };
+        noted(located.clone());
+        Ok(located)
     }
 
     /// The destination, opened once.

@@ -28,6 +28,7 @@ use super::place::Where;
 use super::progress::{Progress, Verbosity};
 #[cfg(feature = "openstack")]
 use super::to_volume::restore_to_volume;
+use volbak::shown::counted;
 
 pub(crate) const RESTORE_EXAMPLES: &str = "\
 Examples:
@@ -250,9 +251,9 @@ fn restore_now(files: &Backup, options: &RestoreOptions, json: bool, progress: &
             count => format!(", {count} without set-id bits or capabilities"),
         };
         print(&format!(
-            "{}: {} entries restored, {} there already, {} left out, {} failed{stripped}{verified}\n",
+            "{}: {} restored, {} there already, {} left out, {} failed{stripped}{verified}\n",
             options.to.display(),
-            report.restored,
+            counted(report.restored, "entry", "entries"),
             report.present,
             report.left_out,
             report.failed,
@@ -265,8 +266,8 @@ fn restore_now(files: &Backup, options: &RestoreOptions, json: bool, progress: &
 
 /// The plan of a restore as text.
 fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
-    let (entries, bytes) = (found.entries, ByteLen(found.data_bytes));
-    let mut text = format!("{}: {entries} entries with {bytes} would be restored\n", options.to.display());
+    let (entries, bytes) = (counted(found.entries, "entry", "entries"), ByteLen(found.data_bytes));
+    let mut text = format!("{}: {entries} with {bytes} would be restored\n", options.to.display());
     let needed = ByteLen(found.needed_bytes);
     match (found.available_bytes, found.lacking_bytes()) {
         (None, _) => text.push_str(&format!("  about {needed} would be written\n")),
@@ -283,15 +284,21 @@ fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
         )),
     }
     if found.devices > 0 && !options.devices {
-        text.push_str(&format!("  {} devices would be left out; --devices creates them\n", found.devices));
+        text.push_str(&format!(
+            "  {} would be left out; --devices creates them\n",
+            counted(found.devices, "device", "devices")
+        ));
     }
     if found.set_id_files > 0 {
-        text.push_str(&format!("  {} files have set-id bits or capabilities\n", found.set_id_files));
+        text.push_str(&format!(
+            "  {} set-id bits or capabilities\n",
+            counted(found.set_id_files, "file has", "files have")
+        ));
     }
     for (what, uses) in [("uid", &found.uids), ("gid", &found.gids)] {
         for MappedUse { old, new, used } in uses {
             let becomes = if old == new { "stays".to_owned() } else { format!("becomes {new}") };
-            text.push_str(&format!("  {what} {old} {becomes}: {} entries", used.entries));
+            text.push_str(&format!("  {what} {old} {becomes}: {}", counted(used.entries, "entry", "entries")));
             if used.acl_entries > 0 {
                 text.push_str(&format!(", {} in ACLs", used.acl_entries));
             }
@@ -299,7 +306,10 @@ fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
         }
     }
     if found.uncounted_owners > 0 {
-        text.push_str(&format!("  {} further owners and groups are not listed\n", found.uncounted_owners));
+        text.push_str(&format!(
+            "  {} not listed\n",
+            counted(found.uncounted_owners, "further owner or group is", "further owners and groups are")
+        ));
     }
     for merged in &found.merged {
         text.push_str(&format!("  {merged}\n"));

@@ -18,6 +18,7 @@ use super::night_args::day;
 use super::output::{after_printing, print, print_json};
 use super::place::Where;
 use super::{log, named_file};
+use volbak::shown::counted;
 
 pub(crate) const RECOVER_EXAMPLES: &str = "\
 Examples:
@@ -156,7 +157,11 @@ fn carry_out(args: &RecoverArgs, options: &RecoverOptions) -> anyhow::Result<Exi
         log::warning(&format!("warning: {doubt}"));
     }
     let printed = if args.json { print_json(&report) } else { print(&report.text()) };
-    Ok(after_printing(printed, &format!("{} steps are done", report.steps.len()), report.class()))
+    Ok(after_printing(
+        printed,
+        &format!("{} done", counted(report.steps.len() as u64, "step is", "steps are")),
+        report.class(),
+    ))
 }
 
 /// A first signal stops between two steps, a second one at once.

@@ -12,6 +12,7 @@ use volbak::run::restore::ids::{IdMap, IdMaps, Mapping};
 use super::log;
 use super::output::{after_printing, print, print_json};
 use super::place::UsageError;
+use volbak::shown::counted;
 
 pub(crate) const REMAP_EXAMPLES: &str = "\
 Examples:
@@ -80,7 +81,7 @@ pub(crate) fn run(args: &RemapArgs) -> anyhow::Result<ExitClass> {
     }
     let class = if report.problem_count > 0 { ExitClass::WithProblems } else { ExitClass::Well };
     let printed = if args.json { print_json(&report) } else { print(&text(args, &report)) };
-    Ok(after_printing(printed, &format!("{} inodes are changed", report.changed), class))
+    Ok(after_printing(printed, &format!("{} changed", counted(report.changed, "inode is", "inodes are")), class))
 }
 
 fn text(args: &RemapArgs, report: &RemapReport) -> String {
@@ -92,11 +93,14 @@ fn text(args: &RemapArgs, report: &RemapReport) -> String {
     let would = if args.dry_run { "would be " } else { "" };
     let mut lines = Vec::new();
     if args.undo {
-        lines.push(format!("{} inodes {would}changed back", report.changed));
+        lines.push(format!("{} {would}changed back", counted(report.changed, "inode", "inodes")));
     } else {
-        lines.push(format!("{} of {} inodes {would}changed", report.changed, report.inodes));
+        lines.push(format!("{} of {} {would}changed", report.changed, counted(report.inodes, "inode", "inodes")));
         if report.resumed > 0 {
-            lines.push(format!("  {} more are in the journal of an earlier call", report.resumed));
+            lines.push(format!(
+                "  {} in the journal of an earlier call",
+                counted(report.resumed, "more is", "more are")
+            ));
         }
         for (what, counts) in [("uid", &report.uids), ("gid", &report.gids)] {
             for (old, new, count) in counts {
@@ -118,7 +122,7 @@ fn text(args: &RemapArgs, report: &RemapReport) -> String {
         lines.extend(report.merged.iter().map(|merged| format!("note: {merged}")));
     }
     if report.problem_count > 0 {
-        lines.push(format!("{} problems", report.problem_count));
+        lines.push(counted(report.problem_count, "problem", "problems"));
     }
     lines.push(String::new());
     lines.join("\n")

@@ -7,6 +7,7 @@ use volbak::run::store_check::{Answer, check, client};
 
 use super::output::{print, print_json};
 use super::place::{UsageError, Where};
+use volbak::shown::counted;
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -61,7 +62,10 @@ fn check_store(args: &CheckArgs) -> anyhow::Result<ExitClass> {
         lines.extend(facts.findings.iter().map(ToString::to_string));
         lines.extend(facts.recorded_as.iter().map(|key| format!("recorded as {key}")));
         let (sent, received) = (facts.sent_bytes, facts.received_bytes);
-        lines.push(format!("{} requests, {sent} bytes sent, {received} received", facts.requests));
+        lines.push(format!(
+            "{}, {sent} bytes sent, {received} received",
+            counted(facts.requests, "request", "requests")
+        ));
         print(&format!("{}\n", lines.join("\n")))?;
     }
     Ok(match facts.findings.iter().map(|finding| finding.answer).max() {

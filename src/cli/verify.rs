@@ -13,9 +13,10 @@ use volbak::run::boot::{BootOptions, BootOutcome, Interrupted, boot};
 use volbak::run::catalogue;
 use volbak::run::check::record::Record;
 use volbak::run::check::{CheckLevel, Verdict};
-use volbak::run::unsigned::{PlainBackups, Seen, is_doubtful, is_expected};
+use volbak::run::unsigned::{PlainBackups, Seen, is_expected};
 use volbak::run::verify::choose::{Choice, DueBackup, choose};
 use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, many};
+use volbak::shown::counted;
 use volbak::store::at_once::AtOnce;
 use volbak::store::catalog::{self, CatalogEntry};
 use volbak::store::{Backup, is_in_object_store};
@@ -113,22 +114,23 @@ impl VerifyArgs {
     /// The backups to verify, in order, and whether there is a problem with the choice: a set that was named lacks a member, or a
     /// plain backup is newer than encrypted ones, and should be encrypted.
     fn chosen(&self) -> anyhow::Result<(Vec<Backup>, bool)> {
-        let (mut named, mut has_problem) = (Vec::new(), false);
+        let (mut named, mut has_problem, mut is_any_doubtful) = (Vec::new(), false, false);
         for backup in &self.backups {
             if let Some(set) = self.place.find_set(backup)? {
                 has_problem |= !set.is_whole();
+                is_any_doubtful |= set.is_doubtful;
                 named.extend(set.backups.into_iter().map(|(_, files)| files));
             } else {
-                named.push(self.place.find_even_bad(backup)?);
+                let located = self.place.find_even_bad(backup)?;
+                is_any_doubtful |= located.is_doubtful;
+                named.push(located.files);
             }
         }
         let (all, has_doubtful) = if named.is_empty() {
             all_of(&self.place.place()?)?
         } else {
             let config = self.place.place().ok().and_then(|place| place.config);
-            // Only then are the other backups of the volume looked at.
-            let has_doubtful = is_expected(config.as_ref()) && named.iter().any(is_doubtful);
-            (named, has_doubtful)
+            (named, is_any_doubtful && is_expected(config.as_ref()))
         };
         has_problem |= has_doubtful;
         let choice = Choice {
@@ -163,43 +165,48 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     let mut class = if has_problem { ExitClass::WithProblems } else { ExitClass::Well };
     let mut reports = Vec::new();
     progress.on_event(&Event::RunStarted { sources: backups.len() as u64, bytes: 0 });
-    many::verify_each(&backups, &options, around, !args.no_record, &mut |files, mut verified| {
-        progress.done();
-        let mut report = verified.report;
-        if let Some(how) = how_to_boot.as_ref().filter(|_| report.verdict != Verdict::Bad) {
-            // An interruption ends the run with the next backup, or below.
-            let Ok(outcome) = boot(files, how, &commands, &progress) else { return };
+    let without_verdict =
+        many::verify_each(&backups, &options, around, !args.no_record, &mut |files, mut verified| {
             progress.done();
-            if matches!(outcome, BootOutcome::NotUp { .. }) {
+            let mut report = verified.report;
+            if let Some(how) = how_to_boot.as_ref().filter(|_| report.verdict != Verdict::Bad) {
+                // An interruption ends the run with the next backup, or below.
+                let Ok(outcome) = boot(files, how, &commands, &progress) else { return };
+                progress.done();
+                if matches!(outcome, BootOutcome::NotUp { .. }) {
+                    class = class.max(ExitClass::WithProblems);
+                }
+                report.add_boot(outcome);
+                if !args.no_record {
+                    verified.recorded = Some(report.save_record(files));
+                }
+            }
+            let said = match verified.recorded {
+                None => None,
+                Some(Ok(record)) => still_bad(&record, &report),
+                Some(Err(error)) => {
+                    class = class.max(ExitClass::WithProblems);
+                    Some(format!("{}: not recorded: {error}", files.record_path().display()))
+                }
+            };
+            if let Some(what) = said {
+                log::write(
+                    Line::new(Severity::Warning.into(), Kind::Message, what).about(Some(many::source_name(files))),
+                );
+            }
+            if report.verdict == Verdict::Bad || report.manifest_lost || report.is_without_its_restore_test() {
                 class = class.max(ExitClass::WithProblems);
             }
-            report.add_boot(outcome);
-            if !args.no_record {
-                verified.recorded = Some(report.save_record(files));
+            if !args.json {
+                // After an error the remaining backups are still verified, and their verdicts recorded.
+                class = after_printing(print(&format!("{}\n", report.summary())), &report.summary(), class);
             }
-        }
-        let said = match verified.recorded {
-            None => None,
-            Some(Ok(record)) => still_bad(&record, &report),
-            Some(Err(error)) => {
-                class = class.max(ExitClass::WithProblems);
-                Some(format!("{}: not recorded: {error}", files.record_path().display()))
-            }
-        };
-        if let Some(what) = said {
-            log::write(Line::new(Severity::Warning.into(), Kind::Message, what).about(Some(many::source_name(files))));
-        }
-        if report.verdict == Verdict::Bad {
-            class = ExitClass::Failed;
-        } else if report.manifest_lost || report.is_without_its_restore_test() {
-            class = class.max(ExitClass::WithProblems);
-        }
-        if !args.json {
-            // After an error the remaining backups are still verified, and their verdicts recorded.
-            class = after_printing(print(&format!("{}\n", report.summary())), &report.summary(), class);
-        }
-        reports.push(report);
-    })?;
+            reports.push(report);
+        })?;
+    progress.done();
+    if without_verdict > 0 {
+        class = ExitClass::Failed;
+    }
     anyhow::ensure!(!(args.boot && options.cancel.is_cancelled()), Interrupted);
     if !args.no_record {
         class = class.max(note_in_catalogue(args, &progress)?);
@@ -211,7 +218,11 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     } else {
         Ok(())
     };
-    Ok(after_printing(printed, &format!("{} backups are verified", backups.len()), class))
+    Ok(after_printing(
+        printed,
+        &format!("{} verified", counted(backups.len() as u64, "backup is", "backups are")),
+        class,
+    ))
 }
 
 /// Writes the new records into the catalogue of an object store.

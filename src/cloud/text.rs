@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::{Attached, CloudMap, CloudVolume, Difference};
 use crate::shown;
+use crate::shown::counted;
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,9 +76,9 @@ impl CloudMap {
         let attached = self.volumes.iter().filter(|volume| !volume.attachments.is_empty()).count();
         let _ = writeln!(
             text,
-            "{} volumes, {attached} of them attached; {} instances",
-            self.volumes.len(),
-            self.instances.len()
+            "{}, {attached} of them attached; {}",
+            counted(self.volumes.len() as u64, "volume", "volumes"),
+            counted(self.instances.len() as u64, "instance", "instances")
         );
         for volume in &self.volumes {
             for difference in &volume.differences {

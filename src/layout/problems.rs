@@ -2,6 +2,7 @@
 //! memory.
 
 use crate::events::{Problem, Severity};
+use crate::shown::counted;
 
 /// The maximum number of regions. Bytes of further ones are kept in the raw image of their container, or as a gap,
 /// and a problem says so.
@@ -35,7 +36,7 @@ impl Problems {
 
     pub(super) fn into_list(mut self) -> Vec<Problem> {
         if self.left_out > 0 {
-            let what = format!("{} more problems are not listed", self.left_out);
+            let what = format!("{} not listed", counted(self.left_out, "more problem is", "more problems are"));
             self.list.push(Problem::new(Severity::Error, "source", what));
         }
         self.list

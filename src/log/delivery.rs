@@ -13,6 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::journal::Journal;
 use super::{Kind, Line, Severity};
+use crate::shown::counted;
 use crate::shown::hex;
 
 /// The maximum number of lines that wait while neither the journal nor standard error accepts them.
@@ -234,7 +235,7 @@ impl Log {
                 Format::Journal { .. } => "neither the journal nor standard error took them",
                 Format::Text | Format::Json => "standard error did not take them in time",
             };
-            let what = format!("warning: {} lines are lost: {who}", state.dropped);
+            let what = format!("warning: {} lost: {who}", counted(state.dropped, "line is", "lines are"));
             state.waiting.push_back(self.waiting(&Line::new(Severity::Warning, Kind::Message, what)));
             state.dropped = 0;
         }

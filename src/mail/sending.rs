@@ -1,5 +1,6 @@
 //! Sends a report, then what waits in the spool, within one deadline.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::delivery::Delivery;
 use super::error::MailError;
-use super::settings::{Settings, Transport};
+use super::settings::{Settings, SpoolSettings, Transport};
 use super::{compose, deliver, spool};
 use crate::events::{Problem, Severity};
 use crate::report::Rendered;
@@ -56,6 +57,12 @@ pub fn send_waiting(settings: &Settings, now: DateTime<Utc>) -> Delivery {
     let mut delivery = Delivery::default();
     try_waiting(settings, now, Instant::now() + settings.deadline, None, &mut delivery);
     delivery
+}
+
+/// Drops mails that waited for too long, where none are sent any more. Returns what was dropped.
+pub fn drop_old(spool: &SpoolSettings, now: DateTime<Utc>) -> Vec<Problem> {
+    // A user that cannot read the spool has no mail in it.
+    if fs::read_dir(&spool.directory).is_err() { Vec::new() } else { spool::list(spool, now).problems }
 }
 
 fn list_waiting(settings: &Settings, now: DateTime<Utc>, delivery: &mut Delivery) -> Vec<(PathBuf, DateTime<Utc>)> {

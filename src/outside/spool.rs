@@ -1,7 +1,7 @@
 //! A spool: messages that could not be sent, one file each, kept for the next run. Only files with volbak's names are ever
 //! read or removed.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -62,6 +62,11 @@ impl Spool<'_> {
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
+            if is_left_unfinished(&entry, now) {
+                // Another run may have removed it.
+                let _ = fs::remove_file(entry.path());
+                continue;
+            }
             let Some(queued) = name.to_str().and_then(|name| queued_at(name, self.kind)) else { continue };
             if entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 listed.waiting.push((entry.path(), queued));
@@ -105,6 +110,13 @@ pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
 /// A file name with the time and the process ID: `volbak-20261120T010001.000000000-4711.mail`.
 pub(crate) fn new_name(now: DateTime<Utc>, extension: &str) -> String {
     format!("{PREFIX}{}-{}.{extension}", now.format(TIME_FORMAT), std::process::id())
+}
+
+/// Whether a process was killed while it wrote this message: that takes a moment, and its number may be another's now.
+fn is_left_unfinished(entry: &DirEntry, now: DateTime<Utc>) -> bool {
+    let is_named_so = entry.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED));
+    let written = || entry.metadata().ok().filter(fs::Metadata::is_file)?.modified().ok();
+    is_named_so && written().is_some_and(|at| now - DateTime::<Utc>::from(at) > Duration::hours(1))
 }
 
 fn queued_at(name: &str, kind: &str) -> Option<DateTime<Utc>> {

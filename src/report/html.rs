@@ -74,7 +74,12 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
     };
     let copy = report.copy.as_ref().map(|copy| {
         let failed = if copy.failed > 0 { format!(", <b>{} failed</b>", copy.failed) } else { String::new() };
-        let value = format!("{} backups, {}, to {}{failed}", copy.copied, size(copy.copied_bytes), escaped(&copy.to));
+        let value = format!(
+            "{}, {}, to {}{failed}",
+            counted(copy.copied, "backup", "backups"),
+            size(copy.copied_bytes),
+            escaped(&copy.to)
+        );
         fact("Copies", &value)
     });
     let encrypted = report.encrypted().map(|encrypted| fact("Encrypted", &escaped(&encrypted)));
@@ -92,7 +97,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
         fact("Took", &shown_duration(report.duration_seconds)),
         fact("Destination", &escaped(&report.destination)),
         fact("All backups", &usage),
-        fact("Retention", &format!("{} days", report.retention_days)),
+        fact("Retention", &counted(report.retention_days.into(), "day", "days")),
         copy.unwrap_or_default(),
         encrypted.unwrap_or_default(),
     )
@@ -235,7 +240,7 @@ fn details(volume: &VolumeReport) -> String {
     match volume.problems.len() - shown.len() {
         0 => {}
         1 => items.push(item(GREY, "1 notice in the manifest")),
-        notices => items.push(item(GREY, &format!("{notices} notices in the manifest"))),
+        notices => items.push(item(GREY, &format!("{} in the manifest", counted(notices as u64, "notice", "notices")))),
     }
     items.concat()
 }

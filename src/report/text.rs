@@ -54,7 +54,7 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     // After the documented part: scripts that parse it find it as it was.
     if let Some(copy) = &report.copy {
         let (to, bytes) = (shown::text(&copy.to), size(copy.copied_bytes));
-        let _ = write!(text, "\nCopies in {to} - {} backups - {bytes}", copy.copied);
+        let _ = write!(text, "\nCopies in {to} - {} - {bytes}", counted(copy.copied, "backup", "backups"));
         if copy.failed > 0 {
             let _ = write!(text, " - {} failed", copy.failed);
         }

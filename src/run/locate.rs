@@ -10,6 +10,7 @@
 //! An ambiguous name is an error that lists the candidates in a form that can be typed.
 
 mod error;
+mod located;
 pub(super) mod moment;
 mod volume;
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Local, Utc};
 
 pub use self::error::LocateError;
+pub use self::located::Located;
 use self::moment::Moment;
 pub use self::volume::typed;
 use self::volume::{Entries, folder_of, typed_all, volume_of};
@@ -31,16 +33,6 @@ use crate::store::Destination;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::retention::is_future;
 use crate::store::{Backup, is_in_object_store};
-
-/// A backup found by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
-    /// Its files.
-    pub files: Backup,
-    /// Facts to know before it is used, one line each: newer backups that were passed over and why, and its
-    /// problems.
-    pub notes: Vec<String>,
-}
 
 /// Finds the backup `wanted`, in `destination` unless it is a path. `now` decides which dates are in the future.
 pub fn find(wanted: &str, destination: Option<&Destination>, now: DateTime<Utc>) -> Result<Located, LocateError> {
@@ -74,8 +66,9 @@ pub(super) fn names_a_date(wanted: &str, destination: &Destination) -> Result<bo
 }
 
 fn by_path(files: Backup) -> Located {
-    let notes = bad_note(&files).into_iter().chain(unsigned::note_beside(&files)).collect();
-    Located { files, notes }
+    let plain = unsigned::note_beside(&files);
+    let notes = bad_note(&files).into_iter().collect();
+    Located::new(files, notes, plain)
 }
 
 /// The backup of the archive at this address, which is `DESTINATION/VOLUME/ARCHIVE`.
@@ -134,11 +127,12 @@ fn name_by_cloud(destination: &Destination, volume: &str) -> Result<Option<Strin
 
 fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc>) -> Result<Located, LocateError> {
     let mut notes = Vec::new();
-    let mut newest_complete = None;
+    let (mut newest_complete, mut newest_damaged) = (None, None);
     for entry in entries.iter().rev() {
         let BackupState::Complete { manifest } = &entry.state else {
             // Backups without a manifest come first in the list: they have no date.
             if let BackupState::Damaged { what } = &entry.state {
+                newest_damaged.get_or_insert(entry);
                 notes.push(format!("{} is passed over: it is damaged: {what}", entry.stem));
             }
             continue;
@@ -151,12 +145,12 @@ fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc
             notes.push(format!("{} is passed over: a verification found it bad", entry.stem));
         } else {
             notes.extend(partial_note(entry, manifest, entries, now));
-            notes.extend(unsigned::note(entry, entries));
-            return Ok(Located { files: entry.files(), notes });
+            return Ok(Located::new(entry.files(), notes, unsigned::note(entry, entries)));
         }
     }
-    if let Some(newest) = newest_complete {
-        let newest = newest.files();
+    if let Some(newest) = newest_complete.or(newest_damaged) {
+        let located = Located::new(newest.files(), notes.clone(), unsigned::note(newest, entries));
+        let newest = Box::new(located);
         return Err(LocateError::NoneUsable { volume: volume.to_owned(), passed_over: notes, newest });
     }
     Err(LocateError::NoBackup {
@@ -203,12 +197,11 @@ fn of_date(
         BackupState::Complete { manifest } => {
             notes.extend(bad_note(&files));
             notes.extend(partial_note(chosen, manifest, entries, now));
-            notes.extend(unsigned::note(chosen, entries));
         }
         BackupState::WithoutManifest => notes.push(format!("{} has no manifest", chosen.stem)),
         BackupState::Damaged { what } => notes.push(format!("{} is damaged: {what}", chosen.stem)),
     }
-    Ok(Located { files, notes })
+    Ok(Located::new(files, notes, unsigned::note(chosen, entries)))
 }
 
 pub(crate) fn bad_note(files: &Backup) -> Option<String> {

@@ -217,7 +217,8 @@ fn carry_out(
 /// The notices in the spool, by the name of their `[[notify]]`. One that no `[[notify]]` waits for is dropped.
 fn waiting(config: &Config, now: DateTime<Utc>) -> (ByName, Vec<Problem>) {
     let tell = |what: String| Problem::new(Severity::Warning, "notify spool", what);
-    if config.notify.is_empty() {
+    // Without notices, a user that cannot read the spool has none in it.
+    if config.notify.is_empty() && fs::read_dir(&config.mail.spool.directory).is_err() {
         return (BTreeMap::new(), Vec::new());
     }
     let listed = of(&config.mail.spool).list(now);

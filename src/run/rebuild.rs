@@ -120,7 +120,7 @@ pub fn prepare(
     let sides =
         side_files::check(files, CheckLevel::Full, &options.cancel, &mut findings).map_err(|error| match error {
             CheckError::Stopped => DeviceError::Stopped,
-            CheckError::Here(_) => DeviceError::Refused(vec![with_causes(&error)]),
+            _ => DeviceError::Refused(vec![with_causes(&error)]),
         })?;
     // Without its layout, the disk would come back empty.
     if let Some(why) = sides.locked {

@@ -27,6 +27,7 @@ use crate::run::restore::attributes::NO_FAT;
 use crate::run::restore::{RestoreError, RestoreOptions, restore};
 use crate::run::temporary::{TemporaryDirectory, Use};
 use crate::shown;
+use crate::shown::counted;
 use crate::store::Backup;
 use crate::store::open::OpenError;
 use crate::units::{ByteLen, ByteRange};
@@ -73,7 +74,7 @@ pub(crate) fn check(
     let restored = restore(files, &into, &told);
     let told = told.findings.into_inner().unwrap_or_default();
     // Sparse files may need more here: holes shorter than a block of this filesystem are data in it.
-    if told.iter().any(is_lack_of_room) {
+    if restored.as_ref().is_ok_and(|report| report.without_room > 0) {
         findings.not_restored(format_args!("its files do not fit into an image of {}", ByteLen(image.size)));
         return Ok(());
     }
@@ -86,7 +87,7 @@ pub(crate) fn check(
             // A limit of the test's filesystem is no fault of the backup.
             attributes_whole = report.shortfalls.keys().all(|what| what == NO_FAT);
             for (what, count) in &report.shortfalls {
-                let what = format!("restored for a test, {what} ({count} times)");
+                let what = format!("restored for a test, {what} ({})", counted(*count, "time", "times"));
                 findings.not_checked(what);
             }
         }
@@ -107,10 +108,6 @@ pub(crate) fn check(
     drop(mounted);
     image.fsck(commands, findings);
     Ok(())
-}
-
-fn is_lack_of_room(finding: &Finding) -> bool {
-    finding.what.contains(&io::Error::from(Errno::NOSPC).to_string())
 }
 
 /// Why this machine cannot make a restore test.

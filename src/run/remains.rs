@@ -9,6 +9,7 @@ use super::collect::tell;
 use crate::error::with_causes;
 use crate::events::{Observer, Severity};
 use crate::reader::kernel::device_map::{DeviceMapError, remove_stale_maps};
+use crate::shown::counted;
 use crate::source;
 use crate::store::Destination;
 use crate::store::remains::remove_remains;
@@ -54,7 +55,10 @@ pub(super) fn remove_all_remains(destination: &Destination, observer: &dyn Obser
     match destination.store().end_dead_uploads() {
         Ok(0) => {}
         Ok(count) => {
-            let what = format!("{count} uploads were left by runs that were cut off; ended");
+            let what = format!(
+                "{} left by runs that were cut off; ended",
+                counted(count as u64, "upload was", "uploads were")
+            );
             tell(observer, Severity::Notice, destination.root().display().to_string(), what);
         }
         Err(error) => {

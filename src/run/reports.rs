@@ -75,6 +75,7 @@ impl Delivery<'_> {
         self.file(report);
         let config = self.config;
         if !config.enable_mail_notification {
+            self.file_with(report, mail::drop_old(&config.mail.spool, self.now));
             return Some(report.text(config.report.style));
         }
         let is_wanted = config.mail.when == MailWhen::Always || report.verdict() != RunVerdict::Good;

@@ -25,6 +25,8 @@ pub struct LocatedSet {
     pub lacking: Vec<String>,
     /// Facts to know before it is used, one line each.
     pub notes: Vec<String>,
+    /// A backup of it is plain, and newer than an encrypted one of its volume.
+    pub is_doubtful: bool,
     taken_at: DateTime<Utc>,
     is_in_the_future: bool,
 }
@@ -39,7 +41,7 @@ impl LocatedSet {
 /// A backup of a set, and what to know of it.
 struct Member {
     entry: CatalogEntry,
-    note: Option<String>,
+    note: Option<unsigned::Note>,
 }
 
 /// Whether `group` is that of an instance called `name`.
@@ -121,7 +123,8 @@ fn located(group: &str, members: &[Member], now: DateTime<Utc>) -> Option<Locate
         name: format!("{group}@{date}"),
         backups: there.values().map(|(entry, _)| (entry.name.clone(), entry.files())).collect(),
         lacking,
-        notes: members.iter().filter_map(|member| member.note.clone()).collect(),
+        notes: members.iter().flat_map(|member| &member.note).map(|note| note.line.clone()).collect(),
+        is_doubtful: members.iter().flat_map(|member| &member.note).any(|note| note.is_doubtful),
         taken_at: first.started_at,
         is_in_the_future: is_future(first.started_at, now),
     })
@@ -192,6 +195,7 @@ mod tests {
             backups: Vec::new(),
             lacking: Vec::new(),
             notes: Vec::new(),
+            is_doubtful: false,
             taken_at: format!("2026-11-29T{time}Z").parse::<DateTime<Utc>>().unwrap(),
             is_in_the_future: false,
         };

@@ -11,6 +11,7 @@ use crate::error::ExitClass;
 use crate::events::{Event, RunFigures, Severity, SourceName};
 use crate::image::format::Format;
 use crate::shown;
+use crate::shown::counted;
 use crate::source::{self, Source, SourceError};
 use crate::store::{Destination, StoreError};
 
@@ -154,6 +155,10 @@ impl RunOutcome {
         };
         let done = figures.volumes_ok + figures.volumes_warning;
         let sources = done + figures.volumes_failed;
-        Event::RunFinished { severity, outcome: format!("{done} of {sources} sources backed up"), figures }
+        Event::RunFinished {
+            severity,
+            outcome: format!("{done} of {} backed up", counted(sources, "source", "sources")),
+            figures,
+        }
     }
 }

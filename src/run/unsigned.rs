@@ -8,6 +8,7 @@ use crate::archive::kind::ArchiveKind;
 use crate::config::Config;
 use crate::encryption::keyring;
 use crate::run::prune::Shelf;
+use crate::shown::counted;
 use crate::store::Backup;
 use crate::store::api::Store;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
@@ -61,7 +62,7 @@ fn about_others(volumes: &[String]) -> Option<String> {
     }
     let mut names = volumes.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
     if let Some(more @ 1..) = volumes.len().checked_sub(NAMED) {
-        names += &format!(", {more} more volumes");
+        names += &format!(", {}", counted(more as u64, "more volume", "more volumes"));
     }
     Some(format!(
         "backups are not encrypted: {names}; they have no signature, and everybody who can read the destination can read them until \
@@ -136,13 +137,21 @@ pub(super) fn first_sealed(entries: &[CatalogEntry]) -> Option<DateTime<Utc>> {
     started.min()
 }
 
+/// What to know of a plain backup.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    pub(super) line: String,
+    /// It is newer than an encrypted one of its volume.
+    pub(super) is_doubtful: bool,
+}
+
 /// What to know of a backup that was chosen among those of its volume, `entries`.
-pub(super) fn note(chosen: &CatalogEntry, entries: &[CatalogEntry]) -> Option<String> {
+pub(super) fn note(chosen: &CatalogEntry, entries: &[CatalogEntry]) -> Option<Note> {
     note_of(chosen, first_sealed(entries))
 }
 
 /// The same, where it is known when the first encrypted backup of the volume was begun.
-pub(super) fn note_of(chosen: &CatalogEntry, first_sealed: Option<DateTime<Utc>>) -> Option<String> {
+pub(super) fn note_of(chosen: &CatalogEntry, first_sealed: Option<DateTime<Utc>>) -> Option<Note> {
     let plain = Seen::of(chosen).filter(|chosen| !chosen.is_sealed)?;
     let among = match first_sealed {
         Some(first) if first < plain.started_at => Among::Earlier,
@@ -150,21 +159,11 @@ pub(super) fn note_of(chosen: &CatalogEntry, first_sealed: Option<DateTime<Utc>>
         None if are_keys_given() => Among::Keys,
         None => return None,
     };
-    Some(plain.told(among))
-}
-
-/// Whether this backup is plain, and newer than an encrypted one of its volume.
-pub fn is_doubtful(files: &Backup) -> bool {
-    let doubt = || {
-        let entries = list_volume(&**files.seen().folder(), &files.volume()).ok()?;
-        let chosen = entries.iter().find(|entry| is_of(entry, files)).and_then(Seen::of)?;
-        Some(first_sealed(&entries)? < chosen.started_at)
-    };
-    !files.kind().is_sealed() && doubt().unwrap_or(false)
+    Some(Note { line: plain.told(among), is_doubtful: matches!(among, Among::Earlier) })
 }
 
 /// The same for a backup that was named by its path.
-pub(super) fn note_beside(files: &Backup) -> Option<String> {
+pub(super) fn note_beside(files: &Backup) -> Option<Note> {
     let seen = files.seen();
     let folder: &dyn Store = &**seen.folder();
     let is_sealed = |name: &String| ArchiveKind::of_name(name).is_some_and(|(_, kind)| kind.is_sealed());

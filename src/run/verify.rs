@@ -22,6 +22,7 @@ use crate::run::check::{
 use crate::run::rehearse::{self, RehearseOptions};
 use crate::store::Backup;
 use crate::store::open::OpenError;
+use crate::store::unread::{Refused, Unread};
 
 pub use self::report::VerifyReport;
 
@@ -77,6 +78,8 @@ pub struct Surroundings<'a> {
 /// caller writes the record beside it ([`VerifyReport::save_record`]).
 pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>) -> Result<VerifyReport, CheckError> {
     check_resources(files).map_err(CheckError::Here)?;
+    let (watched, unread) = files.watched();
+    let files = &watched;
     let mut findings = Findings::default();
     let sides = side_files::check(files, options.level, &options.cancel, &mut findings)?;
     overwritten::check(files, sides.manifest.as_deref(), &mut findings);
@@ -137,8 +140,8 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
             findings.not_beyond(CheckLevel::Full, "a damaged archive is not restored for a test");
         }
     }
-    if findings.total > 0 && sides.archive.is_some() {
-        check_still_there(files)?;
+    if findings.total > 0 {
+        check_was_read(files, &unread)?;
     }
     for finding in &findings.first {
         let problem = Problem::new(Severity::Error, finding.place(files.stem(), files.kind()), &finding.what);
@@ -192,11 +195,19 @@ fn sealed_content(
     Ok(content::Seen { archive_sha1, members, ..content::Seen::default() })
 }
 
-/// Checks that an archive that was open can be opened again. What was found while its share went away says nothing about
-/// the backup.
-fn check_still_there(files: &Backup) -> Result<(), CheckError> {
+/// Checks that the findings are those of the backup. What was found while its share did not answer says nothing about it.
+fn check_was_read(files: &Backup, unread: &Unread) -> Result<(), CheckError> {
+    if let Some(Refused { path, source, .. }) = files.uncertain(unread) {
+        return Err(CheckError::Unread { path, source });
+    }
     match files.open_stored_archive() {
-        Err(OpenError::Io { source, .. }) => Err(CheckError::Here(source)),
+        Err(OpenError::Io { path, source }) => Err(CheckError::Unread { path, source }),
+        Err(OpenError::Missing(path)) => {
+            let is_of_backup =
+                |name: &String| name.strip_prefix(files.stem()).is_some_and(|rest| rest.starts_with('.'));
+            let is_left = files.folder().list().is_ok_and(|listing| listing.files.iter().any(is_of_backup));
+            if is_left { Ok(()) } else { Err(CheckError::Gone(path)) }
+        }
         _ => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use super::local::LocalStore;
 use super::names::{CHECKSUM, INDEX, MANIFEST, SEGMENTS, SIGNATURE, checksum_line, index_suffix};
 use super::open::OpenError;
 use super::shared::{PARTS, SharedFolder, changed_segments};
+use super::unread::{Refused, Unread};
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::{LockedError, Opened, keyring};
 use crate::manifest::{MAX_BYTES, Manifest, ManifestError, ObjectRecord, UnsealError};
@@ -35,6 +36,7 @@ pub struct Backup {
     seen: Option<Folder>,
     stem: String,
     kind: ArchiveKind,
+    unread: Option<Arc<Unread>>,
 }
 
 /// Why a small file of a backup cannot be read.
@@ -84,7 +86,7 @@ impl Backup {
 
     /// The backup of this kind in `folder` whose file names start with `stem`.
     pub fn new(folder: Folder, stem: String, kind: ArchiveKind) -> Self {
-        Self { folder, seen: None, stem, kind }
+        Self { folder, seen: None, stem, kind, unread: None }
     }
 
     /// The same, and `seen` is a survey of its folder.
@@ -96,7 +98,7 @@ impl Backup {
     /// from the store. A verification reads the store.
     pub(crate) fn seen(&self) -> Self {
         let folder = self.seen.as_ref().unwrap_or(&self.folder);
-        Self { folder: Arc::clone(folder), seen: self.seen.clone(), stem: self.stem.clone(), kind: self.kind }
+        Self { folder: Arc::clone(folder), ..self.clone() }
     }
 
     /// The backup of the archive, or of its list of parts, at this path; `None` if the name is not that of an archive.
@@ -164,7 +166,22 @@ impl Backup {
     }
 
     fn open(&self, suffix: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
-        self.folder.open(&format!("{}{suffix}", self.stem))
+        let opened = self.folder.open(&format!("{}{suffix}", self.stem));
+        match &self.unread {
+            Some(unread) => unread.watch(self.path_of(suffix), suffix, opened),
+            None => opened,
+        }
+    }
+
+    /// The same backup, which notes what of its files cannot be read.
+    pub(crate) fn watched(&self) -> (Self, Arc<Unread>) {
+        let unread = Arc::new(Unread::default());
+        (Self { unread: Some(Arc::clone(&unread)), ..self.clone() }, unread)
+    }
+
+    /// What could not be read, if nothing of the backup is certainly lost.
+    pub(crate) fn uncertain(&self, unread: &Unread) -> Option<Refused> {
+        unread.uncertain(|suffix| self.folder.open(&format!("{}{suffix}", self.stem)))
     }
 
     /// Opens the archive to read its contents. Fails if it is encrypted and there is no key.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::passing::is_away;
 use crate::outside::{BlockRead, FileBlocks};
 
 /// The pauses before a failed call is made again.
@@ -76,7 +77,7 @@ pub(super) fn tried_again<T>(call: impl FnMut() -> Result<T, Errno>) -> Result<T
 
 /// Whether a share or a disk may answer otherwise in a moment.
 fn may_pass(error: Errno) -> bool {
-    matches!(error, Errno::IO | Errno::TIMEDOUT | Errno::AGAIN | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::STALE)
+    error == Errno::IO || is_away(error)
 }
 
 /// Makes the call until it succeeds, or fails in a way that does not pass, at most once more than there are pauses.

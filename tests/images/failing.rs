@@ -217,7 +217,7 @@ fn what_cannot_be_read_makes_no_image_and_is_found_by_a_verification() {
     for (args, of, said_next) in [
         (words(&["-q", "import", disk, "--to-image", image.to_str().unwrap()]), disk, "volbak snapshot --image"),
         (words(&["-q", "restore", "disk", "--from", &to, "--to-image", image.to_str().unwrap()]), archive, "verify"),
-        (words(&["-q", "verify", "disk", "--from", &to]), archive, "it cannot be read"),
+        (words(&["-q", "verify", "disk", "--from", &to]), archive, "could not be read"),
         (words(&["-q", "export", archive, "--to", image.to_str().unwrap()]), archive, "cannot be read at byte"),
     ] {
         let _ = fs::remove_file(&image);

@@ -28,7 +28,7 @@ fn a_good_night_says_one_line_and_a_quiet_one_nothing() {
     assert_eq!((did.status, did.stdout.as_str(), did.stderr.as_str()), (0, "", ""));
     let did = host.verb(&["run"]);
     let last = did.stderr.lines().last().unwrap();
-    assert!(did.status == 0 && last.starts_with("volbak ") && last.contains("1 of 1 volumes backed up"), "{did:?}");
+    assert!(did.status == 0 && last.starts_with("volbak ") && last.contains("1 of 1 volume backed up"), "{did:?}");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_closed_standard_output_takes_nothing_from_the_rest() {
     let output = host.program(&["run", "--config", config.to_str().unwrap()]).stdout(full).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("not shown") && said.contains("1 of 1 volumes backed up"), "{said}");
+    assert!(said.contains("not shown") && said.contains("1 of 1 volume backed up"), "{said}");
     assert!(host.verb(&["report"]).stdout.contains("volume-1 - "));
 }
 

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -157,7 +157,7 @@ fn a_webhook_gets_the_facts_as_json_with_a_header_from_a_file() {
     assert_eq!((&start["event"], &start["format"]), (&"start".into(), &1.into()));
     let end: Value = serde_json::from_str(&asked[1].body).unwrap();
     assert_eq!((&end["event"], &end["volumes"][0]["name"]), (&"ok".into(), &"volume-1".into()), "{end}");
-    assert!(end["subject"].as_str().unwrap().contains("1 of 1 volumes backed up"), "{end}");
+    assert!(end["subject"].as_str().unwrap().contains("1 of 1 volume backed up"), "{end}");
     assert!(end["text"].as_str().unwrap().starts_with("Backup Start Time - "), "{end}");
     assert_eq!(start["run_id"], end["run_id"]);
     assert!(!said(&did).contains("t0ken") && !said(&did).contains("geheim"), "{did:?}");
@@ -265,6 +265,30 @@ fn what_a_server_that_is_down_did_not_get_is_sent_by_the_next_run() {
     assert_eq!(hooks.len(), 2);
     assert_eq!((&hooks[0]["event"], &hooks[1]["event"]), (&"ok".into(), &"ok".into()), "the new one, then the old");
     assert!(hooks[0]["started"].as_str() > hooks[1]["started"].as_str(), "{hooks:?}");
+}
+
+#[test]
+fn nothing_stays_in_the_spool_that_no_notice_or_process_waits_for() {
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    let down = ClosedPort::new();
+    let table = format!(
+        "[[notify]]\nkind = 'webhook'\nurl = 'http://127.0.0.1:{}/'\non = ['ok', 'warning']\ndeadline_seconds = 1\n",
+        down.number()
+    );
+    configure(&host, &table);
+    assert_eq!(host.verb(&["run"]).status, 3);
+    // A process that was killed while it wrote one, and one that writes now.
+    for (name, age) in [(".volbak-unfinished-1", 7200), (".volbak-unfinished-2", 0)] {
+        let file = fs::File::create(host.at("spool").join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    }
+    assert_eq!(spooled(&host), 3);
+    configure(&host, "");
+    let did = host.verb(&["run"]);
+    assert!(did.status == 3 && did.stderr.contains("no [[notify]] named"), "{did:?}");
+    assert_eq!(spooled(&host), 1);
+    assert_eq!(host.verb(&["run"]).status, 0);
 }
 
 #[test]

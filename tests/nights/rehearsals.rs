@@ -199,6 +199,25 @@ fn backups_without_room_are_left_out_and_that_is_said() {
 }
 
 #[test]
+fn a_rehearsal_that_was_interrupted_is_due_again() {
+    let host = host("enabled = true\n");
+    add_system(&host, "volume-silent", "");
+    let scratch = host.at("scratch").canonicalize().unwrap();
+    let last = host.at("backups/.volbak/rehearsed.json");
+    let arguments = ["run", "--config", host.at("volbak.toml").to_str().unwrap()].map(str::to_owned);
+    let mut run =
+        Killed(host.program(&arguments.each_ref().map(String::as_str)).stderr(Stdio::null()).spawn().unwrap());
+    wait_until("the emulator runs", || emulator(&scratch).is_some());
+    sh(&format!("kill -TERM {}", run.0.id()));
+    assert_eq!(run.0.wait().unwrap().code(), Some(3));
+    assert!(!last.exists());
+    let config = fs::read_to_string(host.at("volbak.toml")).unwrap();
+    fs::write(host.at("volbak.toml"), config.replace("boot_accelerator", "boot = false\nboot_accelerator")).unwrap();
+    let did = host.verb(&["run"]);
+    assert!(did.stderr.contains("restored for a test, and good") && last.exists(), "{did:?}");
+}
+
+#[test]
 fn no_rehearsal_begins_after_the_time_for_the_run() {
     let host = Host::new("");
     host.add_ext4("volume-1");

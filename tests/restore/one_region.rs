@@ -93,7 +93,7 @@ fn a_filesystem_goes_into_an_image_of_any_size() {
             arguments.extend(["--size", size]);
         }
         let said = disk.restore(0, &arguments);
-        assert!(said.contains("1 filesystems checked and clean; 0 other problems"), "{said}");
+        assert!(said.contains("1 filesystem checked and clean; 0 other problems"), "{said}");
         assert_eq!(fs::metadata(&image).unwrap().len(), mib << 20);
         assert_eq!(facts(&image, 0, mib), was);
         assert_equal_trees(&disk.ext4, &tree_of(&image, &disk.path("m"), "loop"));
@@ -129,7 +129,7 @@ fn a_region_goes_into_a_partition_and_its_neighbours_stay() {
     let name = target.trim_start_matches("/dev/");
     assert!(said.contains(&format!("--yes-erase={name}")), "{said}");
     let said = disk.restore(0, &["--region", "p2", "--to-device", &target, &format!("--yes-erase={name}")]);
-    assert!(said.contains("0 failed; 1 filesystems checked and clean; 0 other problems"), "{said}");
+    assert!(said.contains("0 failed; 1 filesystem checked and clean; 0 other problems"), "{said}");
     assert_eq!(around(), before);
     assert_equal_trees(&disk.ext4, &tree_of(Path::new(&target), &disk.path("m"), "noload"));
     // One that is too small is refused, and keeps what it has.

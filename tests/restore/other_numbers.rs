@@ -147,11 +147,11 @@ fn a_dry_run_counts_and_writes_nothing() {
     assert!(found.is_none(), "nothing was written");
     for line in [
         "uid 108 becomes 112: 6 entries, 2 in ACLs",
-        "uid 112 becomes 64055: 1 entries",
+        "uid 112 becomes 64055: 1 entry",
         "uid 5000 stays: 0 entries, 1 in ACLs",
         "gid 108 becomes 1108: 6 entries, 1 in ACLs",
         "gid 1500 stays: 0 entries, 1 in ACLs",
-        "1 files have set-id bits",
+        "1 file has set-id bits",
         "nothing was written",
     ] {
         assert!(said.contains(line), "{line}: {said}");

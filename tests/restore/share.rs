@@ -82,19 +82,59 @@ fn a_share_that_does_not_answer_once_has_no_bad_backup() {
     assert_eq!(fs::read(out.join("below/file")).unwrap(), b"content\n".repeat(4000));
 }
 
+/// Whether a place is lost for good is decided in `src/store/unread.rs`.
 #[test]
-fn a_place_that_cannot_be_read_is_bad_and_a_share_that_is_gone_is_not() {
+fn what_could_not_be_read_is_an_error_and_no_backup_is_bad_for_it() {
+    let share = Share::new();
+    assert_eq!(share.volbak(&["verify", "disk"]).status.code(), Some(0));
+    let record = fs::read(share.file(".verified.json")).unwrap();
+    let archive = share.file(".tar.gz");
+    let reads = ["pread64:error=EIO:when=1+"];
+    let gone = [reads[0], "openat:error=EIO:when=2+"];
+    for (faults, suffix) in [(&gone[..], ".tar.gz"), (&reads[..], ".tar.gz"), (&reads[..], ".index")] {
+        let (status, said, _) = share.failing(faults, &share.file(suffix), &["verify", archive.to_str().unwrap()]);
+        assert!(status == 1 && said.contains("Input/output error"), "{suffix}: {said}");
+        assert!(said.contains("could not be read: the backup may be good or bad"), "{suffix}: {said}");
+    }
+    // An open that fails four times in a row is not tried again. The first ones are looks that decide nothing.
+    for suffix in [".tar.gz", ".manifest.json", ".index", ".checksum"] {
+        let file = share.file(suffix);
+        let verified = |error: &str, first: usize| {
+            let fault = format!("openat:error={error}:when={first}..{}", first + 3);
+            let args = ["verify", archive.to_str().unwrap()];
+            let (status, said, _) = share.failing(&[&fault], &file, &args);
+            assert!(status < 2, "{suffix}, {fault}: {status}: {said}");
+            assert_eq!(status == 1, said.contains("the backup may be good or bad"), "{suffix}, {fault}: {said}");
+            assert!(!share.listed().contains("BAD"), "{suffix}, {fault}");
+            status == 1
+        };
+        let first = (1..10).find(|first| verified("ESTALE", *first));
+        let first = first.unwrap_or_else(|| panic!("{suffix}: no open decides"));
+        for error in ["EIO", "ETIMEDOUT", "ENOTCONN"] {
+            assert!(verified(error, first), "{suffix}, {error}");
+        }
+    }
+    let results = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap()["results"].clone();
+    let after = results(&fs::read(share.file(".verified.json")).unwrap());
+    assert_eq!(after[after.as_array().unwrap().len() - 1]["verdict"], "good", "{after}");
+    assert_eq!(results(&record)[0]["verdict"], "good");
+}
+
+#[test]
+fn the_others_are_verified_after_one_that_could_not_be_read() {
     let share = Share::new();
     let archive = share.file(".tar.gz");
-    let gone = ["pread64:error=EIO:when=1+", "openat:error=EIO:when=2+"];
-    let (status, said, _) = share.failing(&gone, &archive, &["verify", "disk"]);
+    let snapshot = ["-q", "snapshot", share.at.join("disk.img").to_str().unwrap()].map(str::to_owned);
+    assert!(share.volbak(&snapshot.each_ref().map(String::as_str)).status.success());
+    let (status, said, _) = share.failing(&["pread64:error=EIO:when=1+"], &archive, &["verify", "--all"]);
     assert_eq!(status, 1, "{said}");
-    assert!(said.contains("it may be good or bad"), "{said}");
-    assert!(!share.file(".verified.json").exists());
-    assert!(!share.listed().contains("BAD"));
-
-    let (status, said, _) = share.failing(&gone[..1], &archive, &["verify", "disk"]);
-    assert_eq!(status, 1, "{said}");
-    assert!(said.contains("Input/output error"), "{said}");
-    assert!(share.listed().contains("BAD"));
+    let listed = share.listed();
+    assert_eq!((listed.matches("full: good").count(), listed.matches("BAD").count()), (1, 0), "{listed}");
+    // What was removed while others were verified is not bad.
+    for suffix in [".tar.gz", ".manifest.json", ".index", ".checksum"] {
+        let _ = fs::remove_file(archive.to_str().unwrap().replace(".tar.gz", suffix));
+    }
+    let did = share.volbak(&["verify", archive.to_str().unwrap()]);
+    let said = String::from_utf8(did.stderr).unwrap();
+    assert!(did.status.code() == Some(1) && said.contains("is gone, with all files of its backup"), "{said}");
 }

@@ -63,12 +63,57 @@ fn those_that_were_not_verified_for_longest_have_their_turn() {
     let mut bytes = fs::read(&archive).unwrap();
     bytes[40] ^= 1;
     fs::write(&archive, &bytes).unwrap();
-    assert_eq!(volbak(&["-q", "verify", "--from", from, "b"]).0, 1);
+    assert_eq!(volbak(&["-q", "verify", "--from", from, "b"]).0, 3);
     let text = volbak(&["list", from]).1;
     let line = |text: &str| text.lines().find(|line| line.starts_with('b')).unwrap().to_owned();
     assert!(line(&text).contains("full: BAD"), "{text}");
     assert_eq!(volbak(&["-q", "verify", "--from", from, "b", "--level", "quick"]).0, 0);
     assert!(line(&volbak(&["list", from]).1).contains("full: BAD"), "a quick look does not clear it");
+}
+
+#[test]
+fn a_name_that_may_mean_two_backups_is_wrong_usage_with_each_verb() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("backups")).unwrap();
+    back_up(dir.path(), "a");
+    let from = dir.path().join("backups");
+    let from = from.to_str().unwrap();
+    let listed: Value = serde_json::from_str(&volbak(&["list", "--json", from]).1).unwrap();
+    let path = listed["backups"][0]["archive"].as_str().unwrap();
+    let stem = Path::new(path).file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap().to_owned();
+    assert_eq!(volbak(&["verify", "--from", from, &stem]).0, 0);
+    // A volume with the name of that backup, which `list` shows.
+    back_up(dir.path(), &stem);
+    back_up(dir.path(), "a");
+    let out = dir.path().join("out");
+    let out = out.to_str().unwrap();
+    for verb in [&["verify"][..], &["browse"], &["protect"], &["remove"], &["restore", "--to", out]] {
+        for name in [&*stem, "a@today", "a@no-date"] {
+            let (status, _, said) = volbak(&[verb, &["--from", from, name]].concat());
+            let is_told = said.contains("may mean any of") || name == "a@no-date";
+            assert!(status == 2 && is_told, "{verb:?} {name}: {status}: {said}");
+        }
+    }
+    assert_eq!(volbak(&["verify", "--from", from, &format!("{stem}@last")]).0, 0);
+}
+
+#[test]
+fn the_only_backup_of_a_volume_is_verified_though_it_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("backups")).unwrap();
+    back_up(dir.path(), "a");
+    let from = dir.path().join("backups");
+    let mut files = fs::read_dir(from.join("a")).unwrap().map(|entry| entry.unwrap().path());
+    let archive = files.find(|path| path.to_str().unwrap().ends_with(".tar.gz")).unwrap();
+    fs::File::options().write(true).open(&archive).unwrap().set_len(100).unwrap();
+    let from = from.to_str().unwrap();
+    // Known to be bad, or only seen to be damaged, it is a problem that was found: nothing failed.
+    for _ in 0..2 {
+        let (status, printed, said) = volbak(&["verify", "--from", from, "a"]);
+        assert!(status == 3 && printed.contains("BAD") && said.contains("is damaged"), "{printed}{said}");
+    }
+    let (status, _, said) = volbak(&["restore", "--from", from, "a", "--to", dir.path().join("out").to_str().unwrap()]);
+    assert!(status == 1 && said.contains("no backup that can be relied on"), "{said}");
 }
 
 #[test]

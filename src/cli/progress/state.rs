@@ -9,6 +9,7 @@ use volbak::units::ByteLen;
 
 use super::MAX_SHOWN_PROBLEMS;
 use super::bar::{Done, Turn};
+use volbak::shown::counted;
 
 /// A run, and its sources under way.
 pub(super) struct All {
@@ -68,7 +69,11 @@ impl State {
         let more = over(self.lesser) + over(self.errors);
         let severity = if over(self.errors) > 0 { Level::Error } else { Level::Warning };
         (more > 0).then(|| {
-            let line = Line::new(severity, Kind::Problem, format!("{}and {more} more problems", self.prefix()));
+            let line = Line::new(
+                severity,
+                Kind::Problem,
+                format!("{}and {}", self.prefix(), counted(more, "more problem", "more problems")),
+            );
             line.about(self.source.clone()).with("more", Value::Number(more))
         })
     }

@@ -9,6 +9,7 @@ use crate::image::qcow2::error::{Qcow2Error, unreadable};
 use crate::image::qcow2::open::Header;
 use crate::image::qcow2::tables::{Place, Tables};
 use crate::outside::BlockRead;
+use crate::shown::counted;
 
 /// Clusters that were decompressed are kept up to this size together, and one at the least.
 const KEPT_BYTES: usize = 4 << 20;
@@ -42,7 +43,10 @@ impl Qcow2 {
             );
         }
         if header.snapshots > 0 {
-            remarks.push(format!("the image holds {} internal snapshots, which are left out", header.snapshots));
+            remarks.push(format!(
+                "the image holds {} left out",
+                counted(header.snapshots.into(), "internal snapshot, which is", "internal snapshots, which are")
+            ));
         }
         remarks
     }

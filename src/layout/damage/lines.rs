@@ -1,5 +1,7 @@
 //! The findings of the checks, one line each.
 
+use crate::shown::counted;
+
 /// The maximum number of structures of one filesystem in the findings.
 const NAMED: usize = 5;
 
@@ -21,7 +23,10 @@ impl Damage {
 
     pub(super) fn finish(mut self) -> Vec<String> {
         if self.left_out > 0 {
-            self.lines.push(format!("{} more of its headers are damaged, too", self.left_out));
+            self.lines.push(format!(
+                "{} damaged, too",
+                counted(self.left_out as u64, "more of its headers is", "more of its headers are")
+            ));
         }
         self.lines
     }

@@ -15,6 +15,7 @@ use crate::objects::error::ObjectError;
 use crate::objects::facts::{LockHeaders, ObjectVersion, Written};
 use crate::objects::plain::{self, text};
 use crate::shown;
+use crate::shown::counted;
 
 const NO_LOCK: &str =
     "Swift has no object lock; X-Versions-Enabled of the container keeps what is overwritten or deleted";
@@ -76,7 +77,11 @@ impl Swift {
             what: self.wire.what(&call),
             status: status.and_then(|status| status.parse().ok()).filter(|status| *status != 200).unwrap_or(500),
             code: shown::text(code),
-            message: format!(": {} objects are left ({})", failed.len(), names.collect::<Vec<_>>().join(", ")),
+            message: format!(
+                ": {} left ({})",
+                counted(failed.len() as u64, "object is", "objects are"),
+                names.collect::<Vec<_>>().join(", ")
+            ),
             hint: "; the next run removes them",
         })
     }

@@ -7,6 +7,7 @@ use super::orphans;
 use super::remark::Remark;
 use super::volume::Volume;
 use crate::events::Severity;
+use crate::shown::counted;
 
 /// The maximum number of inodes with several names to remember.
 const MAX_REMEMBERED: usize = 1 << 20;
@@ -71,7 +72,9 @@ impl Names {
             let named: Vec<String> = wrong
                 .iter()
                 .take(NAMED)
-                .map(|(number, (found, nlink))| format!("inode {number}: {found} names, link count {nlink}"))
+                .map(|(number, (found, nlink))| {
+                    format!("inode {number}: {}, link count {nlink}", counted(u64::from(*found), "name", "names"))
+                })
                 .collect();
             let more = if wrong.len() > NAMED { ", …" } else { "" };
             let what = format!(

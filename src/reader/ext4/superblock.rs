@@ -11,6 +11,7 @@ use crate::field::ext::{
 };
 use crate::field::{le16, le32};
 use crate::outside::BlockRead;
+use crate::shown::counted;
 
 const MIN_BLOCKS_PER_GROUP: u32 = 256;
 /// `s_state`: errors were found.
@@ -261,7 +262,7 @@ pub(in crate::reader) fn recorded_errors(bytes: &[u8]) -> Option<String> {
     let mut text = if count == 0 {
         "the system that it belongs to has found errors in it".to_owned()
     } else {
-        format!("the system that it belongs to has recorded {count} errors in it")
+        format!("the system that it belongs to has recorded {} in it", counted(count.into(), "error", "errors"))
     };
     if let Some(first) = error(0x198, 0x278, 0x19C, 0x1A0, 0x1A8) {
         text.push_str(&format!("; the first {first}"));

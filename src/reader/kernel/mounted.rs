@@ -29,6 +29,7 @@ use crate::events::Severity;
 use crate::outside::{Cancel, FileBlocks};
 use crate::reader::exclude::Excludes;
 use crate::shown;
+use crate::shown::counted;
 use crate::units::ByteRange;
 
 /// Lower bound of the directory limit of a btrfs: 400 snapshots of a whole system with 10,000 directories each.
@@ -163,7 +164,13 @@ impl Mounted {
         let Logged { first, count } = self.log.errors_of(&self.device);
         if count > 0 {
             let first = first.join("; ");
-            met.push((severity, format!("the kernel logged {count} errors while it was read{effect}: {first}")));
+            met.push((
+                severity,
+                format!(
+                    "the kernel logged {} while it was read{effect}: {first}",
+                    counted(count as u64, "error", "errors")
+                ),
+            ));
         }
         if let Some(more) = self.counters.more(&self.mount) {
             met.push((severity, format!("errors were counted while it was read: {more}")));

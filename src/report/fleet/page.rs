@@ -82,7 +82,10 @@ impl FleetView {
             facts.push(("Room", format!("{free} free, {used}% used{}", meter(used))));
         }
         if host.encrypted() > 0 {
-            facts.push(("Encrypted", format!("{} of {} volumes", host.encrypted(), host.volumes.len())));
+            facts.push((
+                "Encrypted",
+                format!("{} of {}", host.encrypted(), counted(host.volumes.len() as u64, "volume", "volumes")),
+            ));
         }
         if let Some(copy) = &state.copy {
             facts.push(("Copies", format!("{} copied to {}, {} failed", copy.copied, escaped(&copy.to), copy.failed)));

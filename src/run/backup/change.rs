@@ -16,6 +16,7 @@ use crate::layout::{Handling, Holds, HoldsKind, Layout};
 use crate::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
 use crate::outside::BlockRead;
 use crate::run::expected::Expected;
+use crate::shown::counted;
 use crate::store::open::OpenError;
 use crate::units::ByteLen;
 
@@ -68,7 +69,7 @@ pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLim
     let is_below = |now: u64, usual: u64| now < usual.saturating_mul(limits.below_percent.into()) / 100;
     let usual = median(past.iter().map(|manifest| manifest.sizes.entries));
     if usual >= limits.min_entries && is_below(tonight.entries, usual) {
-        said.push(format!("{} entries, where {usual} are usual", tonight.entries));
+        said.push(format!("{}, where {usual} are usual", counted(tonight.entries, "entry", "entries")));
     }
     let usual = median(past.iter().map(|manifest| manifest.counts.data_bytes));
     if usual >= MIN_BYTES && is_below(tonight.counts.data_bytes, usual) {

@@ -22,6 +22,7 @@ use crate::outside::remembered::Remembered;
 use crate::run::expected::Expected;
 use crate::run::parent::{PreviousImage, Trust, previous_image};
 use crate::run::record::source_record;
+use crate::shown::counted;
 use crate::source::SnapshotGuard;
 use crate::store::Folder;
 use crate::store::pending::PendingBackup;
@@ -116,7 +117,8 @@ fn archive(
     }
     if let Some(mismatches) = written.carried.map(|counts| counts.mismatches).filter(|count| *count > 0) {
         let what = format!(
-            "{mismatches} members of the previous backup are damaged and were not copied: `volbak verify` says which"
+            "{} damaged and not copied: `volbak verify` says which",
+            counted(mismatches, "member of the previous backup is", "members of the previous backup are")
         );
         backup.tell(Severity::Warning, what);
     }

@@ -11,6 +11,7 @@ use crate::events::Severity;
 use crate::manifest::DigestsRecord;
 use crate::run::parent::{Previous, PreviousError, Trust, previous};
 use crate::run::record::source_record;
+use crate::shown::counted;
 
 /// The result of the search; an error says why no backup is usable.
 type SearchResult = Result<Option<Previous>, PreviousError>;
@@ -83,7 +84,10 @@ fn report(backup: &UnderWay<'_>, found: &SearchResult) {
             backup.step(&format!("carrying forward from {}", previous.parent.stem()));
             let left_out = previous.parent.left_out_groups();
             if left_out > 0 {
-                let what = format!("the previous backup is so large that {left_out} parts of it are read again");
+                let what = format!(
+                    "the previous backup is so large that {} read again",
+                    counted(left_out, "part of it is", "parts of it are")
+                );
                 backup.tell(Severity::Notice, what);
             }
         }

@@ -32,6 +32,7 @@ use crate::archive::read::unsealed::Unsealed;
 use crate::error::with_causes;
 use crate::events::{Event, Observer};
 use crate::outside::{BlockRead, Cancel, memory};
+use crate::shown::counted;
 
 /// Longer headers are not given to the crate. The attributes of an inode take at most 8 MiB.
 const MAX_HEADER_BYTES: usize = 16 << 20;
@@ -60,7 +61,7 @@ pub struct SecondOpinion {
 impl SecondOpinion {
     /// A summary on one line.
     pub(crate) fn summary(&self) -> String {
-        let mut text = format!("second opinion on {} entries", self.asked);
+        let mut text = format!("second opinion on {}", counted(self.asked, "entry", "entries"));
         let reasons = [
             (self.not_asked_holes, "with holes"),
             (self.not_asked_line_feeds, "with line feeds in attributes or long names"),

@@ -81,7 +81,10 @@ fn backups(shelves: &[Shelf], free_bytes: Option<u64>, now: DateTime<Utc>, add: 
     }
     let foreign = count(|state| matches!(state, BackupState::WithoutManifest));
     if foreign > 0 {
-        let what = format!("{foreign} archives have no manifest (another program's); they are never removed");
+        let what = format!(
+            "{} no manifest (another program's), and none is ever removed",
+            counted(foreign as u64, "archive has", "archives have")
+        );
         add("backups", Answer::Doubtful, what);
     }
     let in_the_future = shelves.iter().filter_map(Shelf::newest).filter(|newest| newest.started_at > now).count();

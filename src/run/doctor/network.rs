@@ -10,6 +10,7 @@ use crate::mail::{self, PasswordSource, Transport};
 use crate::notify::{self, Channel, NotifyError};
 use crate::outside::host;
 use crate::run::dumps::{DumpError, try_instance};
+use crate::shown::counted;
 
 /// The time limit of each check.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
@@ -112,7 +113,11 @@ pub(super) fn dumps(config: &Config, add: &mut Add<'_>) {
         tries.into_iter().map(|one| one.join().unwrap_or(Err(DumpError::NotTried))).collect()
     });
     let reached = tried.iter().filter(|one| one.is_ok()).count();
-    add("dumps", Answer::Good, format!("{reached} of {} instances can be reached and dumped", tried.len()));
+    add(
+        "dumps",
+        Answer::Good,
+        format!("{reached} of {} can be reached and dumped", counted(tried.len() as u64, "instance", "instances")),
+    );
     for what in tried.into_iter().filter_map(Result::err) {
         add("dumps", Answer::Bad, what.to_string());
     }

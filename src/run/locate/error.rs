@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::located::Located;
 use crate::archive::kind::ArchiveKind;
-use crate::store::{Backup, StoreError};
+use crate::store::StoreError;
 
 /// Why no backup was found.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,7 @@ pub enum LocateError {
         passed_over: Vec<String>,
         /// The newest of them, for read-only use.
         #[doc(hidden)]
-        newest: Backup,
+        newest: Box<Located>,
     },
     /// It has no backup of that date.
     #[error("{volume} has no backup of {date}{}", listed(there))]
@@ -80,6 +81,13 @@ pub enum LocateError {
     /// The destination cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl LocateError {
+    /// Whether the name is the mistake, whatever backups there are: a share that is not mounted has none.
+    pub fn is_wrong_name(&self) -> bool {
+        !matches!(self, Self::NoBackup { .. } | Self::NoSuchDate { .. } | Self::NoneUsable { .. } | Self::Store(_))
+    }
 }
 
 fn listed(there: &[String]) -> String {

@@ -28,15 +28,17 @@ pub(super) fn volume_of(
     };
     let whole = entries_of(wanted)?;
     let Some((volume, date)) = wanted.rsplit_once('@') else {
-        if whole.is_empty()
-            && let Some((volume, date)) = parts_of_stem(wanted)
-        {
-            let dated = entries_of(volume)?;
-            if dated.iter().any(|entry| entry.stem == wanted) {
-                return Ok((volume.to_owned(), dated, Some(date.to_owned())));
-            }
-        }
-        return Ok((wanted.to_owned(), whole, None));
+        let Some((volume, date)) = parts_of_stem(wanted) else { return Ok((wanted.to_owned(), whole, None)) };
+        let dated = entries_of(volume)?;
+        return match (whole.is_empty(), dated.iter().find(|entry| entry.stem == wanted)) {
+            // A volume whose name is that of another one's backup.
+            (false, Some(backup)) => Err(LocateError::Ambiguous {
+                wanted: wanted.to_owned(),
+                candidates: vec![format!("{wanted}@last"), typed(volume, backup)],
+            }),
+            (true, Some(_)) => Ok((volume.to_owned(), dated, Some(date.to_owned()))),
+            (_, None) => Ok((wanted.to_owned(), whole, None)),
+        };
     };
     let dated = entries_of(volume)?;
     match (whole.is_empty(), dated.is_empty()) {

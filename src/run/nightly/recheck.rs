@@ -60,8 +60,9 @@ impl Night<'_> {
         let report = match verify(files, how, around) {
             Ok(report) => report,
             Err(CheckError::Stopped) => return None,
-            Err(error @ CheckError::Here(_)) => {
-                self.tell_of_backup(files, Severity::Warning, with_causes(&error));
+            Err(error) => {
+                let severity = if error.is_of_one_backup() { Severity::Error } else { Severity::Warning };
+                self.tell_of_backup(files, severity, with_causes(&error));
                 return None;
             }
         };

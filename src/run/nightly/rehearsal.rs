@@ -19,7 +19,7 @@ use crate::run::boot::{BootOptions, BootOutcome, boot};
 use crate::run::check::Verdict;
 use crate::run::prune::Shelf;
 use crate::run::rehearse::image_bytes;
-use crate::run::verify::VerifyOptions;
+use crate::run::verify::{VerifyOptions, VerifyReport};
 use crate::shown::counted;
 use crate::store::retention::Health;
 use crate::store::{Backup, Destination, OWN_DIRECTORY, StoreError};
@@ -77,18 +77,24 @@ impl Night<'_> {
             return self.tell(Severity::Notice, "rehearsal", "there is no backup to restore for a test");
         }
         let began = Instant::now();
+        let mut is_any_done = false;
         for one in &chosen {
             let is_over = began.elapsed() >= options.time_budget || self.reached_limit().is_some();
             if is_over || self.world.cancel.is_cancelled() || !is_present(self.config, self.destination) {
                 break;
             }
-            let proof = self.restore_for_a_test(one, options);
+            let Some(report) = self.restore_for_a_test(one, options) else { continue };
+            is_any_done = true;
             let volume = night.volumes.iter_mut().find(|volume| volume.name == one.files.volume());
-            if let (Some(volume), Some(_)) = (volume, proof) {
-                volume.last_proof = proof;
+            if let (Some(volume), Verdict::Good) = (volume, report.verdict) {
+                volume.last_proof = Some(Verification { at: report.verified_at, level: report.level });
             }
         }
-        if let Err(error) = self.note_rehearsal(now) {
+        // One that was cancelled, or could restore nothing, is due again.
+        if is_any_done
+            && !self.world.cancel.is_cancelled()
+            && let Err(error) = self.note_rehearsal(now)
+        {
             self.tell(Severity::Warning, "rehearsal", with_causes(&error));
         }
     }
@@ -104,8 +110,8 @@ impl Night<'_> {
         fitting
     }
 
-    /// What it proved, if it is good.
-    fn restore_for_a_test(&self, one: &Candidate, options: &RehearsalOptions) -> Option<Verification> {
+    /// `None` without a result.
+    fn restore_for_a_test(&self, one: &Candidate, options: &RehearsalOptions) -> Option<VerifyReport> {
         let files = &one.files;
         let tell = |severity, what: String| self.tell_of_backup(files, severity, what);
         if let Some(what) = lack_of_room(one, options) {
@@ -139,7 +145,7 @@ impl Night<'_> {
             None if is_proven => tell(Severity::Notice, "restored for a test, and good".to_owned()),
             Some(_) | None => {}
         }
-        is_proven.then_some(Verification { at: report.verified_at, level: report.level })
+        Some(report)
     }
 
     fn is_due(&self, now: DateTime<Utc>) -> bool {

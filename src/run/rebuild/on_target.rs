@@ -5,6 +5,7 @@ use std::io;
 use crate::layout::{HoldsKind, TableKind, detect_within};
 use crate::outside::BlockRead;
 use crate::shown;
+use crate::shown::counted;
 use crate::units::ByteLen;
 
 /// The content of a device in words, and remarks. A device counts as empty if no probe recognises anything, and its
@@ -19,7 +20,10 @@ pub(super) fn what_is_on(
     let mut found = Vec::new();
     if layout.table.kind != TableKind::None {
         let kind = if layout.table.kind == TableKind::Gpt { "a GPT" } else { "an MBR" };
-        found.push(format!("it has {kind} with {} partitions and volumes", layout.regions.len()));
+        found.push(format!(
+            "it has {kind} with {}",
+            counted(layout.regions.len() as u64, "partition or volume", "partitions and volumes")
+        ));
     }
     let mut is_guessed = false;
     for region in &layout.regions {

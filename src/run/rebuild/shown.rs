@@ -2,6 +2,7 @@
 
 use super::plan::{DiskPlan, MakeStep, Step};
 use crate::shown;
+use crate::shown::counted;
 use crate::units::ByteLen;
 use crate::units::Extent;
 
@@ -31,7 +32,11 @@ pub(super) fn step_as_text(step: &Step) -> String {
     match step {
         Step::Zero { ranges } => {
             let sum = ranges.iter().fold(0_u64, |sum, range| sum.saturating_add(range.length));
-            format!("zero:   {} in {} runs, where nothing else is put", ByteLen(sum), ranges.len())
+            format!(
+                "zero:   {} in {}, where nothing else is put",
+                ByteLen(sum),
+                counted(ranges.len() as u64, "run", "runs")
+            )
         }
         Step::RawImage { region, archive_path, extents } => {
             format!("image:  {} byte for byte from {}{}", shown(region), shown(archive_path), place(extents))

@@ -83,6 +83,8 @@ impl RestoreError {
         match error {
             CheckError::Stopped => Self::Stopped,
             CheckError::Here(source) => Self::Here(source),
+            CheckError::Unread { path, source } => Self::Archive(OpenError::Io { path, source }),
+            CheckError::Gone(path) => Self::Archive(OpenError::Missing(path)),
         }
     }
 

@@ -211,6 +211,7 @@ impl<'a> Pass<'a> {
             }
             Outcome::InTheWay => self.is_in_the_way(path),
             Outcome::Failed(what) => self.fail(&escape_path(path), &what),
+            Outcome::NoRoom(what) => self.fail_for_room(path, &what),
         }
     }
 
@@ -247,6 +248,11 @@ impl<'a> Pass<'a> {
         }
         self.report.failed += 1;
         self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, path, what)));
+    }
+
+    fn fail_for_room(&mut self, path: &[u8], what: &str) {
+        self.report.without_room += 1;
+        self.fail(&escape_path(path), what);
     }
 
     /// Restores links whose targets were not selected: the first name gets the data, the others are linked to it.
@@ -292,6 +298,7 @@ impl<'a> Pass<'a> {
             Outcome::Restored => self.report.restored += 1,
             Outcome::Present | Outcome::Kept(_) => self.report.present += 1,
             Outcome::InTheWay => self.is_in_the_way(path),
+            Outcome::NoRoom(what) => self.fail_for_room(path, &what),
             Outcome::Failed(what) | Outcome::LeftOut(what) => self.fail(&escape_path(path), &what),
             Outcome::TargetMissing { .. } => self.fail(&escape_path(path), "not restored: its first name is not there"),
         }

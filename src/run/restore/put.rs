@@ -140,7 +140,7 @@ impl Putter {
             }
             Ok(()) => Outcome::Restored,
             Err(Errno::NOTDIR) if self.keeps_others() => Outcome::InTheWay,
-            Err(error) => Outcome::Failed(format!("the directory cannot be made: {}", in_words(error))),
+            Err(error) => Outcome::refused(Some(error), format!("the directory cannot be made: {}", in_words(error))),
         }
     }
 }

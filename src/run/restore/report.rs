@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::attributes::Restorer;
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::shown::counted;
 
 /// The result of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,6 +22,9 @@ pub struct RestoreReport {
     pub failed: u64,
     /// The failed entries whose place was taken.
     pub in_the_way: u64,
+    /// The failed entries for which the target had no room.
+    #[serde(skip)]
+    pub without_room: u64,
     /// Files whose set-user-id or set-group-id bits or capabilities were dropped, since other users can reach them.
     pub stripped: u64,
     /// The length of files and images read.
@@ -41,7 +45,7 @@ impl RestoreReport {
     /// Reports the attributes that could not be set.
     pub(super) fn take_shortfalls(&mut self, restorer: &Restorer, to: &Path, observer: &dyn Observer) {
         for (what, count) in restorer.shortfalls() {
-            let what = format!("{what} ({count} times)");
+            let what = format!("{what} ({})", counted(*count, "time", "times"));
             observer.on_event(&Event::Problem(Problem::new(Severity::Warning, to.display().to_string(), what)));
         }
         self.shortfalls.clone_from(restorer.shortfalls());

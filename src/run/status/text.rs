@@ -7,6 +7,7 @@ use chrono::{DateTime, Local, Utc};
 use super::figures::{Limits, Status, Urgency, VolumeStatus};
 use crate::report::table::{Column, Screen, Table, Tint};
 use crate::shown;
+use crate::shown::counted;
 use crate::units::ByteLen;
 
 /// The columns of [`row`].
@@ -62,7 +63,10 @@ impl Status {
             Urgency::Critical => ("CRITICAL", Tint::Bad),
         };
         let what = self.reasons.first().map_or_else(
-            || format!("{} volumes have their backups", self.volumes.iter().filter(|volume| !volume.gone).count()),
+            || {
+                let present = self.volumes.iter().filter(|volume| !volume.gone).count() as u64;
+                counted(present, "volume has its backups", "volumes have their backups")
+            },
             |worst| match self.reasons.len() {
                 1 => worst.what.clone(),
                 more => format!("{} (and {} more)", worst.what, more - 1),

@@ -4,6 +4,7 @@
 use std::io;
 
 use super::{Surroundings, VerifyOptions, VerifyReport, verify};
+use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, Silent, SourceName};
 use crate::run::check::record::Record;
 use crate::run::check::{CheckError, CheckLevel, Verdict};
@@ -23,15 +24,16 @@ pub struct Verified {
     pub recorded: Option<io::Result<Record>>,
 }
 
-/// Verifies these backups, with `recorded` writes the record beside each, and passes each to `each` in order. Ends
-/// at the first one without a verdict.
+/// Verifies these backups, with `recorded` writes the record beside each, and passes each to `each` in order. One that
+/// could not be read is a problem, and has no verdict; returns the number of those. Ends if the destination is gone.
 pub fn verify_each(
     backups: &[Backup],
     options: &VerifyOptions,
     around: Surroundings<'_>,
     recorded: bool,
     each: &mut dyn FnMut(&Backup, Verified),
-) -> Result<(), CheckError> {
+) -> Result<u64, CheckError> {
+    let mut without_verdict = 0;
     let at_once = AtOnce::default();
     let is_at_once = options.level == CheckLevel::Quick && at_once.threads() > 1;
     let turn = if is_at_once { at_once.threads() * TURNS } else { 1 };
@@ -50,18 +52,29 @@ pub fn verify_each(
         for files in backups {
             let source = source_name(files);
             around.observer.on_event(&Event::SourceStarted { source: source.clone() });
-            let verified = match early.next() {
-                Some(verified) => {
-                    let verified = verified?;
-                    for finding in &verified.report.findings {
-                        let problem =
-                            Problem::new(Severity::Error, finding.place(files.stem(), files.kind()), &finding.what);
-                        around.observer.on_event(&Event::Problem(problem));
-                    }
-                    verified
-                }
-                None => one(files, options, around, recorded)?,
+            let (verified, is_early) = match early.next() {
+                Some(verified) => (verified, true),
+                None => (one(files, options, around, recorded), false),
             };
+            let verified = match verified {
+                Err(error) if error.is_of_one_backup() && files.folder().list().is_ok() => {
+                    without_verdict += 1;
+                    let outcome = with_causes(&error);
+                    let problem = Problem::new(Severity::Error, files.stem(), &outcome);
+                    around.observer.on_event(&Event::Problem(problem));
+                    let worst = Some(Severity::Error);
+                    around.observer.on_event(&Event::SourceFinished { source, outcome, worst });
+                    continue;
+                }
+                verified => verified?,
+            };
+            if is_early {
+                for finding in &verified.report.findings {
+                    let problem =
+                        Problem::new(Severity::Error, finding.place(files.stem(), files.kind()), &finding.what);
+                    around.observer.on_event(&Event::Problem(problem));
+                }
+            }
             let worst = match verified.report.verdict {
                 Verdict::Bad => Some(Severity::Error),
                 _ => verified.report.manifest_lost.then_some(Severity::Warning),
@@ -71,7 +84,7 @@ pub fn verify_each(
             each(files, verified);
         }
     }
-    Ok(())
+    Ok(without_verdict)
 }
 
 /// The name of a backup in events: its own, as a backup of its volume.

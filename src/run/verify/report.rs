@@ -93,17 +93,19 @@ impl VerifyReport {
     }
 
     fn summary_of_files(&self) -> String {
-        let (stem, entries, members) = (shown::text(&self.stem), self.entries, self.members);
+        let stem = shown::text(&self.stem);
+        let (entries, members) =
+            (counted(self.entries, "entry", "entries"), counted(self.members, "member", "members"));
         let name = self.archive.file_name().and_then(|name| name.to_str());
         let is_image = name.and_then(ArchiveKind::of_name).is_some_and(|(_, kind)| kind.is_image());
         let second = self.second_opinion.map_or_else(String::new, |second| format!("; {}", second.summary()));
         match (self.verdict, self.level) {
             (Verdict::Bad, _) => format!("{stem}: BAD, {}", self.how_much_is_wrong()),
             (Verdict::Good, CheckLevel::Quick) => format!("{stem}: its files are complete and agree"),
-            (Verdict::Good, _) if is_image => format!("{stem}: good, an image in {members} members{second}"),
+            (Verdict::Good, _) if is_image => format!("{stem}: good, an image in {members}{second}"),
             (Verdict::Good, _) => {
                 let first = self.first_sha1().map_or_else(String::new, |sha1| format!("; its SHA-1 is {sha1}"));
-                format!("{stem}: good, {entries} entries in {members} members{first}{second}")
+                format!("{stem}: good, {entries} in {members}{first}{second}")
             }
             (Verdict::GoodAsFarAsChecked, _) => {
                 format!("{stem}: nothing is wrong as far as it can be checked: {}{second}", self.not_checked.join("; "))

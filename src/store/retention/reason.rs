@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::shown::counted;
 use chrono::{DateTime, NaiveDate, Utc};
 
 /// The verdict of one rule about one backup.
@@ -103,10 +104,18 @@ impl fmt::Display for Reason {
                 write!(f, "{} old, kept for {}", days(*age_days), days(i64::from(*retention_days)))
             }
             Self::KeepLast { keep } => write!(f, "one of the last {keep}"),
-            Self::KeepDaily { keep } => write!(f, "the last of its day ({keep} days are kept)"),
-            Self::KeepWeekly { keep } => write!(f, "the last of its week ({keep} weeks are kept)"),
-            Self::KeepMonthly { keep } => write!(f, "the last of its month ({keep} months are kept)"),
-            Self::KeepYearly { keep } => write!(f, "the last of its year ({keep} years are kept)"),
+            Self::KeepDaily { keep } => {
+                write!(f, "the last of its day ({} kept)", counted(u64::from(*keep), "day is", "days are"))
+            }
+            Self::KeepWeekly { keep } => {
+                write!(f, "the last of its week ({} kept)", counted(u64::from(*keep), "week is", "weeks are"))
+            }
+            Self::KeepMonthly { keep } => {
+                write!(f, "the last of its month ({} kept)", counted(u64::from(*keep), "month is", "months are"))
+            }
+            Self::KeepYearly { keep } => {
+                write!(f, "the last of its year ({} kept)", counted(u64::from(*keep), "year is", "years are"))
+            }
             Self::Protected => f.write_str("protected"),
             Self::BeforeSuddenChange => f.write_str("the last before a sudden change; `volbak accept` releases it"),
             Self::Locked { until } => write!(f, "locked in its store until {}", until.format("%Y-%m-%d %H:%M UTC")),
@@ -216,7 +225,12 @@ impl fmt::Display for Refusal {
             ),
             Self::SameIdTwice { id } => write!(f, "nothing was removed, since two backups are called {id}"),
             Self::Gone { left_days, backups } => {
-                write!(f, "the volume is gone; its {backups} backups are kept for another {}", days(*left_days))
+                write!(
+                    f,
+                    "the volume is gone; its {} kept for another {}",
+                    counted(*backups as u64, "backup is", "backups are"),
+                    days(*left_days)
+                )
             }
             Self::InTheFuture { id, date } => {
                 write!(f, "{id} is dated {date}, in the future: a clock was wrong; it is kept")

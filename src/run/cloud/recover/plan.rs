@@ -5,7 +5,7 @@ use std::fmt::Write;
 use chrono::{DateTime, Local, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::shown;
+use crate::shown::{self, counted};
 
 /// The version of the format that this program writes.
 pub(super) const FORMAT: u32 = 1;
@@ -306,11 +306,11 @@ impl Plan {
         text.push_str(&finding_lines(&self.unclear, &self.notes));
         let _ = writeln!(
             text,
-            "\nSteps - {} - To look at : {}\nNothing to do - {} volumes, {} instances",
+            "\nSteps - {} - To look at : {}\nNothing to do - {}, {}",
             self.steps.len(),
             self.unclear.len(),
-            self.volumes_right.len(),
-            self.instances_right.len()
+            counted(self.volumes_right.len() as u64, "volume", "volumes"),
+            counted(self.instances_right.len() as u64, "instance", "instances")
         );
         text
     }

@@ -11,6 +11,7 @@ use crate::run::rebuild::plan::{MakeStep, Step};
 use crate::run::rebuild::stored::Room;
 use crate::run::rebuild::subvolumes::Subvolumes;
 use crate::run::restore::select::Part;
+use crate::shown::counted;
 use crate::units::{ByteLen, ByteRange, Extent};
 
 /// The length at a filesystem's start and end in which older content could be recognised.
@@ -27,7 +28,7 @@ fn quotas_differ(quotas: &QuotaRecord) -> String {
         "the manifest has them under quota_limits, each as the arguments of setquota".to_owned()
     };
     let grace = if quotas.grace.is_empty() { "" } else { "; nor are their grace times, which it has there too" };
-    format!("its {} quota limits are not set: {place}{grace}", quotas.count)
+    format!("its {} not set: {place}{grace}", counted(quotas.count, "quota limit is", "quota limits are"))
 }
 
 impl Planner<'_> {

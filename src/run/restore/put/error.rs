@@ -45,6 +45,17 @@ pub(crate) enum FileError {
     Name(#[from] NameError),
 }
 
+impl FileError {
+    /// The number that the system gave a failed write or rename.
+    pub(super) fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Data(DataError::Write(error)) => Errno::from_io_error(error),
+            Self::Name(NameError::Rename(error)) => Some(*error),
+            _ => None,
+        }
+    }
+}
+
 /// The message if two names refer to the same entry: on a filesystem that ignores case or Unicode normalisation.
 const SAME_NAME: &str = "the target takes its name and that of another entry there for one";
 pub(super) const EXISTS: &str =

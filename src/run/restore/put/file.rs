@@ -68,7 +68,9 @@ impl Putter {
         }
         let (file, temporary) = match create_temporary(here, &self.tree.temporary) {
             Ok(created) => created,
-            Err(error) => return Outcome::Failed(format!("the file cannot be made: {}", in_words(error))),
+            Err(error) => {
+                return Outcome::refused(Some(error), format!("the file cannot be made: {}", in_words(error)));
+            }
         };
         if self.tree.gives_acl() {
             // Fails if there is none, which is fine.
@@ -95,7 +97,7 @@ impl Putter {
             }
             Err(error) => {
                 self.remove(&temporary);
-                Outcome::Failed(error.to_string())
+                Outcome::refused(error.errno(), error.to_string())
             }
         }
     }

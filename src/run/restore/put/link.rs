@@ -107,7 +107,7 @@ impl Putter {
         match linked {
             Ok(outcome) => outcome,
             Err(Errno::NOENT) => missing(),
-            Err(error) => Outcome::Failed(format!("the link cannot be made: {}", in_words(error))),
+            Err(error) => Outcome::refused(Some(error), format!("the link cannot be made: {}", in_words(error))),
         }
     }
 }

@@ -30,6 +30,15 @@ pub enum Outcome {
     },
     /// It was not restored, or not exactly, for this reason.
     Failed(String),
+    /// The same, and the reason is that the target has no room.
+    NoRoom(String),
+}
+
+impl Outcome {
+    /// The outcome of a failure that the system gave this number.
+    pub(super) fn refused(errno: Option<Errno>, what: String) -> Self {
+        if matches!(errno, Some(Errno::NOSPC | Errno::DQUOT)) { Self::NoRoom(what) } else { Self::Failed(what) }
+    }
 }
 
 /// Options for putting entries.

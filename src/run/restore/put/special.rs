@@ -88,7 +88,7 @@ impl Putter {
             Ok(Some(was_there)) => was_there,
             Ok(None) if self.is_directory(name) => return Outcome::Failed(DIRECTORY_IN_THE_WAY.to_owned()),
             Ok(None) => return self.in_the_way(),
-            Err(error) => return Outcome::Failed(format!("it cannot be made: {}", in_words(error))),
+            Err(error) => return Outcome::refused(Some(error), format!("it cannot be made: {}", in_words(error))),
         };
         let here = match self.tree.here() {
             Ok(here) => here,

@@ -349,7 +349,7 @@ fn an_image_with_a_warning_ends_with_problems() {
         let done = volbak(&[args[0], &of("a.qcow2"), args[1], &of(args[2]), "--json"]);
         let said = String::from_utf8_lossy(&done.stderr);
         assert_eq!(done.status.code(), Some(3), "{said}");
-        assert!(said.contains("not closed properly") && said.contains("1 internal snapshots"), "{said}");
+        assert!(said.contains("not closed properly") && said.contains("1 internal snapshot,"), "{said}");
     }
     let again = volbak(&["import", &of("a.qcow2"), "--to-image", &of("b.img"), "--yes-erase=b.img", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();

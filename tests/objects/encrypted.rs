@@ -63,7 +63,7 @@ fn plain_backups_beside_encrypted_ones_are_told() {
     assert_eq!((&volume["last_encrypted"], &found["level"]), (&true.into(), &"OK".into()), "{found:#}");
     assert!(found["notices"][0].as_str().unwrap().contains(told), "{found:#}");
     let text = place.good(&["status"]);
-    assert!(text.starts_with("VOLBAK OK - 1 volumes have") && text.contains(told), "{text}");
+    assert!(text.starts_with("VOLBAK OK - 1 volume has") && text.contains(told), "{text}");
     assert!(text.contains("2 (1 encrypted)"), "{text}");
     let doctor = place.verb(&["doctor"]).stdout;
     assert!(doctor.contains(told), "{doctor}");

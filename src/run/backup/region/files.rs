@@ -16,6 +16,7 @@ use crate::reader::filesystem::{Filesystem, Met};
 use crate::reader::{Found, FsReader};
 use crate::run::backup::error::BackupError;
 use crate::run::backup::previous::PreviousBackup;
+use crate::shown::counted;
 
 /// The number of entries between two checks whether the filesystem has an end.
 const ASKED_EVERY: u32 = 64;
@@ -134,7 +135,7 @@ fn quota_limits(context: &RegionContext<'_>, region: &Region, open: &dyn Filesys
         Ok(limits) => {
             let kept = match limits.kept.len() as u64 {
                 kept if kept < limits.count => format!("{kept} of its {} quota limits are", limits.count),
-                _ => format!("{} quota limits are", limits.count),
+                _ => counted(limits.count, "quota limit is", "quota limits are"),
             };
             let what = format!(
                 "{kept} in the manifest; a restore does not set them: \

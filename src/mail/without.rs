@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::delivery::Delivery;
 use super::error::MailError;
-use super::settings::{Settings, Transport};
+use super::settings::{Settings, SpoolSettings, Transport};
 use crate::events::{Problem, Severity};
 use crate::report::Rendered;
 
@@ -19,6 +19,11 @@ pub fn send(_settings: &Settings, _report: &Rendered, _now: DateTime<Utc>) -> De
 /// Sends nothing: without mail nothing waits.
 pub fn send_waiting(_settings: &Settings, _now: DateTime<Utc>) -> Delivery {
     Delivery::default()
+}
+
+/// Drops nothing: without mail nothing waits.
+pub fn drop_old(_spool: &SpoolSettings, _now: DateTime<Utc>) -> Vec<Problem> {
+    Vec::new()
 }
 
 /// The error [`MailError::NotBuilt`], where there is a server that could be tried.

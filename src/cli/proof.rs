@@ -17,6 +17,7 @@ use volbak::run::restore::ids::{MappedUse, Mapping};
 use volbak::run::restore::names::NameFiles;
 use volbak::run::restore::{self, Existing, RestoreOptions};
 use volbak::run::sets::LocatedSet;
+use volbak::shown::counted;
 use volbak::store::Backup;
 use volbak::units::ByteLen;
 
@@ -28,7 +29,6 @@ use super::place::Where;
 use super::progress::{Progress, Verbosity};
 #[cfg(feature = "openstack")]
 use super::to_volume::restore_to_volume;
-use volbak::shown::counted;
 
 pub(crate) const RESTORE_EXAMPLES: &str = "\
 Examples:
@@ -284,16 +284,12 @@ fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
         )),
     }
     if found.devices > 0 && !options.devices {
-        text.push_str(&format!(
-            "  {} would be left out; --devices creates them\n",
-            counted(found.devices, "device", "devices")
-        ));
+        let devices = counted(found.devices, "device", "devices");
+        text.push_str(&format!("  {devices} would be left out; --devices creates them\n"));
     }
     if found.set_id_files > 0 {
-        text.push_str(&format!(
-            "  {} set-id bits or capabilities\n",
-            counted(found.set_id_files, "file has", "files have")
-        ));
+        let files = counted(found.set_id_files, "file has", "files have");
+        text.push_str(&format!("  {files} set-id bits or capabilities\n"));
     }
     for (what, uses) in [("uid", &found.uids), ("gid", &found.gids)] {
         for MappedUse { old, new, used } in uses {
@@ -306,10 +302,8 @@ fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
         }
     }
     if found.uncounted_owners > 0 {
-        text.push_str(&format!(
-            "  {} not listed\n",
-            counted(found.uncounted_owners, "further owner or group is", "further owners and groups are")
-        ));
+        let owners = counted(found.uncounted_owners, "further owner or group is", "further owners and groups are");
+        text.push_str(&format!("  {owners} not listed\n"));
     }
     for merged in &found.merged {
         text.push_str(&format!("  {merged}\n"));

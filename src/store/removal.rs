@@ -146,7 +146,9 @@ mod tests {
     fn what_a_verification_found_is_known_as_long_as_there_is_a_backup() {
         let dir = tempfile::tempdir().unwrap();
         let volume = Destination::open(dir.path()).unwrap().volume_directory("vol-1").unwrap();
-        SUFFIXES.iter().for_each(|suffix| fs::write(volume.path().join(format!("s{suffix}")), "").unwrap());
+        for suffix in SUFFIXES {
+            fs::write(volume.path().join(format!("s{suffix}")), "").unwrap();
+        }
         // It cannot be removed.
         fs::create_dir_all(volume.path().join("s.verified.json/x")).unwrap();
         remove_backup(&*volume, "s").unwrap_err();

@@ -271,3 +271,32 @@ fn nagios_gets_performance_data_and_the_forecast_comes_from_past_nights() {
     assert_eq!(host.verb(&["report", "--html", html.to_str().unwrap()]).status, 0);
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
 }
+
+#[test]
+fn what_is_found_bad_while_a_night_runs_is_not_the_last_good_one_at_its_end() {
+    let config =
+        "backups_retention_days = 2\n[volume.volume-1]\nbackups_retention_days = 20\n[retention]\ngone_days = 3\n";
+    let host = Host::new(config);
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    for night in 1..4 {
+        let did = host.verb_at(&format!("2026-11-{night:02} 02:00:00"), &["run"]);
+        assert_eq!(did.status, 0, "{did:?}");
+    }
+    host.remove("volume-2");
+    let archive = host.at("backups/volume-2/volume-2_03_11_2026.tar.gz");
+    let mut bytes = fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&archive, bytes).unwrap();
+    let verify = format!(
+        "{} verify volume-2@2026-11-03 --config {}; test $? = 1",
+        env!("CARGO_BIN_EXE_volbak"),
+        host.at("volbak.toml").display()
+    );
+    host.write_config("volbak.toml", &format!("{config}[hooks]\nbefore_snapshot = ['/bin/sh', '-c', '{verify}']\n"));
+    let night = host.verb_at("2026-11-09 02:00:00", &["run"]);
+    let listed = host.verb_at("2026-11-09 02:00:00", &["list", "volume-2"]).stdout;
+    let is_there = |day: u32| listed.contains(&format!("volume-2_{day:02}_11_2026"));
+    assert_eq!([is_there(1), is_there(2), is_there(3)], [false, true, false], "{listed}{night:?}");
+}

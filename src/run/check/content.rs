@@ -1,5 +1,6 @@
 //! Reads an archive once and compares every byte with the side files.
 
+use std::io;
 use std::sync::Arc;
 
 use super::error::CheckError;
@@ -47,11 +48,10 @@ pub struct Reading<'a> {
 /// Reads all of the archive.
 pub fn check(reading: &Reading<'_>, findings: &mut Findings) -> Result<Seen, CheckError> {
     let Reading { archive, sides, threads, cancel, observer } = *reading;
-    let plan = sides.index.as_ref().and_then(|index| {
-        // The index was read completely before, or matches the manifest's digest.
-        let reader = IndexReader::new(Arc::clone(index)).ok()?;
-        Some(ReadPlan::Index(Box::new(IndexPlan::new(reader, None))))
-    });
+    // The index was read completely before, or matches the manifest's digest: an error is the host's.
+    let reader = sides.index.as_ref().map(|index| IndexReader::new(Arc::clone(index))).transpose();
+    let reader = reader.map_err(|error| CheckError::Here(io::Error::other(error)))?;
+    let plan = reader.map(|reader| ReadPlan::Index(Box::new(IndexPlan::new(reader, None))));
     let indexed = plan.is_some();
     let read_options = ReadOptions { threads, hash_archive: true, stop: vec![cancel.flag()] };
     // A lack of threads or memory, not damage of the archive.

@@ -10,14 +10,23 @@ use crate::run::prune::{self, Shelf, Standing};
 use crate::store::retention::{Occasion, Plan, gone_kept_until};
 
 impl Night<'_> {
-    /// The gone volumes, and the decisions about their backups.
+    /// The gone volumes, and the decisions about their backups. `shelves` were read when the night began.
     pub(super) fn gone(&self, shelves: &[Shelf], existing: &[String], may_prune: bool) -> Vec<GoneReport> {
         let host = host::name();
         let now = prune::now(self.world.clock.now());
-        let mut gone = Vec::new();
         let is_gone = |shelf: &Shelf| shelf.standing(&host, existing) == Standing::Gone;
         let occasion = |shelf: &Shelf| if is_gone(shelf) { Occasion::Gone } else { Occasion::Forecast };
-        let plans = prune::plans_of(&shelves.iter().collect::<Vec<_>>(), self.config, now, occasion);
+        let plans =
+            |shelves: &[Shelf]| prune::plans_of(&shelves.iter().collect::<Vec<_>>(), self.config, now, occasion);
+        let first = plans(shelves);
+        let mut removing =
+            shelves.iter().zip(&first).filter(|(shelf, plan)| is_gone(shelf) && plan.removals().count() > 0);
+        // A person or a verification may have said something about a backup since then.
+        let anew = if may_prune && removing.next().is_some() { self.shelves_anew() } else { None };
+        let (shelves, plans) = anew.as_deref().map_or((shelves, first), |anew| (anew, plans(anew)));
+        let may_prune = may_prune && anew.is_some();
+
+        let mut gone = Vec::new();
         for (shelf, plan) in shelves.iter().zip(plans).filter(|(shelf, _)| is_gone(shelf)) {
             for problem in prune::problems_of(&plan) {
                 let problem = Problem::new(problem.severity, shelf.name.clone(), problem.what);
@@ -37,6 +46,15 @@ impl Night<'_> {
             });
         }
         gone
+    }
+
+    fn shelves_anew(&self) -> Option<Vec<Shelf>> {
+        let read = Shelf::all(self.destination);
+        read.inspect_err(|error| {
+            let what = format!("nothing of gone volumes was removed: {}", with_causes(error));
+            self.tell(Severity::Warning, "retention", what);
+        })
+        .ok()
     }
 
     /// Carries out a plan for the volume `name`, if the destination is still the same.

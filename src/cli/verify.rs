@@ -194,7 +194,9 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
                     Line::new(Severity::Warning.into(), Kind::Message, what).about(Some(many::source_name(files))),
                 );
             }
-            if report.verdict == Verdict::Bad || report.manifest_lost || report.is_without_its_restore_test() {
+            if report.verdict == Verdict::Bad {
+                class = ExitClass::Failed;
+            } else if report.manifest_lost || report.is_without_its_restore_test() {
                 class = class.max(ExitClass::WithProblems);
             }
             if !args.json {

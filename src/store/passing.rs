@@ -46,10 +46,21 @@ pub(crate) fn may_pass(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(may_pass)
 }
 
-/// Whether the system, or an object store, refused to read: nothing is known about the bytes.
+/// Whether the system, or an object store, refused to read: nothing is known about the bytes. Without room for what is expanded into
+/// a temporary file, nothing is either.
 pub(super) fn is_unread(error: &(dyn Error + 'static)) -> bool {
-    const REFUSED: [Errno; 7] =
-        [Errno::IO, Errno::ACCESS, Errno::PERM, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NODEV];
+    const REFUSED: [Errno; 10] = [
+        Errno::IO,
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NODEV,
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::ROFS,
+    ];
     if let Some(errno) = errno_of(error) {
         return is_away(errno) || REFUSED.contains(&errno);
     }
@@ -87,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_was_not_read_and_what_is_wrong_was() {
-        for errno in [Errno::IO, Errno::STALE, Errno::NOTCONN, Errno::ACCESS] {
+        for errno in [Errno::IO, Errno::STALE, Errno::NOTCONN, Errno::ACCESS, Errno::NOSPC] {
             assert!(is_unread(&io::Error::other(io::Error::from(errno))), "{errno}");
         }
         for error in [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof, io::ErrorKind::NotFound] {

@@ -236,7 +236,6 @@ fn hostile_indexes_are_refused_in_bounded_memory() {
         for args in
             [vec!["verify", name], vec!["restore", name, "--to-image", target.to_str().unwrap()], vec!["browse", name]]
         {
-            let status = if args[0] == "verify" { 3 } else { 1 };
             let script = format!(
                 "ulimit -v 800000; exec {} {} --destination {}",
                 env!("CARGO_BIN_EXE_volbak"),
@@ -245,7 +244,7 @@ fn hostile_indexes_are_refused_in_bounded_memory() {
             );
             let output = Command::new("bash").args(["-c", &script]).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-            assert_eq!(output.status.code(), Some(status), "{number} {args:?}: {said}");
+            assert_eq!(output.status.code(), Some(1), "{number} {args:?}: {said}");
             assert!(!said.contains("panicked") && !target.exists(), "{number} {args:?}: {said}");
         }
     }
@@ -268,7 +267,7 @@ fn a_member_that_holds_more_than_it_says_is_not_decompressed() {
     forge(&archive, |_| index.clone(), Some(&member));
     let output = place.volbak(&["verify", archive.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(3) && said.contains("member 0"), "{said}");
+    assert!(output.status.code() == Some(1) && said.contains("member 0"), "{said}");
     let target = place.path("out.img");
     let output = place.volbak(&["restore", archive.to_str().unwrap(), "--to-image", target.to_str().unwrap()]);
     assert!(output.status.code() == Some(1) && !target.exists());

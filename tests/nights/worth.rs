@@ -100,7 +100,7 @@ fn the_newest_is_not_the_one_that_is_known_to_be_bad() {
     let first = host.night(0);
     let second = host.night(0);
     change_byte(&host.file(&second, ".tar.gz"), 40);
-    assert_eq!(host.volbak(&["-q", "verify", "v@last", "--from", "b"]).status, 3);
+    assert_eq!(host.volbak(&["-q", "verify", "v@last", "--from", "b"]).status, 1);
     for verb in [&["browse", "v"][..], &["cat", "v:f1"], &["restore", "v", "--to", "out"]] {
         let did = host.volbak(&[verb, &["--from", "b"]].concat());
         assert_eq!(did.status, 0, "{did:?}");
@@ -340,7 +340,7 @@ fn side_files_that_are_lost_changed_or_endless() {
     let text = fs::read_to_string(&manifest).unwrap();
     // A flipped bit in the format's number is damage, not a newer version.
     fs::write(&manifest, text.replacen("\"format\": 1", "\"format\": 9", 1)).unwrap();
-    assert_eq!(host.volbak(&["verify", "--quick", archive_path]).status, 3);
+    assert_eq!(host.volbak(&["verify", "--quick", archive_path]).status, 1);
     assert!(host.volbak(&["list", "b/"]).out.contains("DAMAGED"));
     // Lost: a problem, though nothing that is there is wrong.
     fs::remove_file(&manifest).unwrap();
@@ -359,7 +359,7 @@ fn side_files_that_are_lost_changed_or_endless() {
         fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4 << 40).unwrap();
         for verb in [&["verify", "--quick"][..], &["verify"]] {
             let did = host.volbak(&[verb, &[archive_path]].concat());
-            assert!(did.status == 3 && did.err.contains("and the manifest says"), "{suffix} {verb:?} {did:?}");
+            assert!(did.status == 1 && did.err.contains("and the manifest says"), "{suffix} {verb:?} {did:?}");
         }
         fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len).unwrap();
     }

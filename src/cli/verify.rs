@@ -206,7 +206,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
             reports.push(report);
         })?;
     progress.done();
-    if without_verdict > 0 {
+    if !without_verdict.is_empty() {
         class = ExitClass::Failed;
     }
     anyhow::ensure!(!(args.boot && options.cancel.is_cancelled()), Interrupted);
@@ -214,7 +214,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         class = class.max(note_in_catalogue(args, &progress)?);
     }
     let printed = if args.json {
-        print_json(&serde_json::json!({ "backups": reports }))
+        print_json(&serde_json::json!({ "backups": reports, "without_verdict": without_verdict }))
     } else if backups.is_empty() {
         print("no backup is due for verification\n")
     } else {
@@ -222,7 +222,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     };
     Ok(after_printing(
         printed,
-        &format!("{} verified", counted(backups.len() as u64, "backup is", "backups are")),
+        &format!("{} verified", counted((backups.len() - without_verdict.len()) as u64, "backup is", "backups are")),
         class,
     ))
 }

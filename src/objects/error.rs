@@ -145,6 +145,14 @@ impl ObjectError {
 }
 
 impl ObjectError {
+    /// Whether the store kept this process from reading: that says nothing about the object.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Status { status: 401 | 403 | 408, .. } | Self::LogIn { .. } | Self::NotUnderstood { .. } => true,
+            _ => self.may_pass(),
+        }
+    }
+
     /// Whether the same request may succeed in some minutes.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

@@ -16,7 +16,7 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::host::processors;
 use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
 use crate::run::check::{
-    BackupFile, CheckError, CheckLevel, Findings, Verdict, content, image, image_test, overwritten, sealed,
+    BackupFile, CheckError, CheckLevel, Finding, Findings, Verdict, content, image, image_test, overwritten, sealed,
     second_opinion, side_files,
 };
 use crate::run::rehearse::{self, RehearseOptions};
@@ -141,7 +141,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         }
     }
     if findings.total > 0 {
-        check_was_read(files, &unread)?;
+        check_was_read(files, &unread, &findings)?;
     }
     for finding in &findings.first {
         let problem = Problem::new(Severity::Error, finding.place(files.stem(), files.kind()), &finding.what);
@@ -195,9 +195,18 @@ fn sealed_content(
     Ok(content::Seen { archive_sha1, members, ..content::Seen::default() })
 }
 
-/// Checks that the findings are those of the backup. What was found while its share did not answer says nothing about it.
-fn check_was_read(files: &Backup, unread: &Unread) -> Result<(), CheckError> {
-    if let Some(Refused { path, source, .. }) = files.uncertain(unread) {
+/// Checks that the findings are those of the backup. What was found about a file that could not be read says nothing about it, nor
+/// does what was found without its manifest, or without the table of its segments.
+fn check_was_read(files: &Backup, unread: &Unread, findings: &Findings) -> Result<(), CheckError> {
+    let refused = files.uncertain(unread);
+    let is_of_a_file_that_was_read = |finding: &Finding| {
+        let without = [BackupFile::Manifest, BackupFile::Segments, finding.file].map(|file| file.suffix(files.kind()));
+        !refused.iter().any(|one| without.contains(&one.suffix.as_str()))
+    };
+    if !refused.is_empty() && findings.first.iter().any(is_of_a_file_that_was_read) {
+        return Ok(());
+    }
+    if let Some(Refused { path, source, .. }) = refused.into_iter().next() {
         return Err(CheckError::Unread { path, source });
     }
     match files.open_stored_archive() {

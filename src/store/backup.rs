@@ -180,7 +180,7 @@ impl Backup {
     }
 
     /// What could not be read, if nothing of the backup is certainly lost.
-    pub(crate) fn uncertain(&self, unread: &Unread) -> Option<Refused> {
+    pub(crate) fn uncertain(&self, unread: &Unread) -> Vec<Refused> {
         unread.uncertain(|suffix| self.folder.open(&format!("{}{suffix}", self.stem)))
     }
 

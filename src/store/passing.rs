@@ -61,6 +61,10 @@ pub(super) fn is_unread(error: &(dyn Error + 'static)) -> bool {
         Errno::DQUOT,
         Errno::ROFS,
     ];
+    #[cfg(feature = "s3")]
+    if let Some(error) = error.downcast_ref::<crate::objects::ObjectError>() {
+        return error.is_refusal();
+    }
     if let Some(errno) = errno_of(error) {
         return is_away(errno) || REFUSED.contains(&errno);
     }

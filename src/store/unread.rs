@@ -14,9 +14,8 @@ use crate::outside::{BlockRead, Parts, StoredObject};
 
 /// The number of refusals that are kept.
 const KEPT: usize = 4;
-/// A lost place is looked for in steps of this length, in so many steps.
-const STEP_BYTES: u64 = 64 << 10;
-const STEPS: u64 = 128;
+/// What is read at each end of a file.
+const END_BYTES: u64 = 4096;
 
 /// A file of a backup, or a place in it, that could not be read.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(crate) struct Refused {
     /// The file.
     pub(crate) path: PathBuf,
     /// The end of its name.
-    suffix: String,
+    pub(crate) suffix: String,
     /// The bytes, as offset and length; `None` if it could not be opened.
     place: Option<(u64, u64)>,
     /// What the system said.
@@ -66,39 +65,29 @@ impl Unread {
     }
 
     /// What was refused, if no place is certainly lost. `open` opens the file whose name has this end once more.
-    pub(crate) fn uncertain(&self, open: impl Fn(&str) -> Result<Arc<dyn BlockRead>, OpenError>) -> Option<Refused> {
+    pub(crate) fn uncertain(&self, open: impl Fn(&str) -> Result<Arc<dyn BlockRead>, OpenError>) -> Vec<Refused> {
         let mut refused = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let is_lost = |one: &Refused| {
             let place = one.place?;
             Some(has_lost(&*open(&one.suffix).ok()?, place))
         };
-        if refused.is_empty() || refused.iter().any(|one| is_lost(one).unwrap_or(false)) {
-            return None;
+        if refused.iter().any(|one| is_lost(one).unwrap_or(false)) {
+            refused.clear();
         }
-        Some(refused.swap_remove(0))
+        refused
     }
 }
 
-/// Whether the medium fails in this place of a file, and not elsewhere.
+/// Whether the medium fails in this place of a file, and not at its ends. What the page cache has says nothing about the medium.
 fn has_lost(file: &dyn BlockRead, (offset, len): (u64, u64)) -> bool {
     let read = |at: u64, len: u64| {
-        let len = len.min(file.len_bytes().saturating_sub(at)).min(STEP_BYTES);
-        let mut buf = vec![0; usize::try_from(len).unwrap_or(0)];
-        (len > 0).then(|| file.read_at(at, &mut buf))
+        file.let_go(at, len);
+        file.read_at(at, &mut vec![0; usize::try_from(len).unwrap_or(0)])
     };
-    let steps = (0..STEPS).map(|step| step * STEP_BYTES).take_while(|step| *step < len);
-    let (mut lost, mut good) = (false, false);
-    for result in steps.filter_map(|step| read(offset + step, len - step)) {
-        match result {
-            Ok(()) => good = true,
-            Err(error) => lost |= Errno::from_io_error(&error) == Some(Errno::IO),
-        }
-        if lost && good {
-            return true;
-        }
-    }
-    let ends = [0, file.len_bytes().saturating_sub(STEP_BYTES)];
-    lost && ends.into_iter().filter_map(|at| read(at, STEP_BYTES)).any(|result| result.is_ok())
+    let Some(last) = file.len_bytes().checked_sub(END_BYTES) else { return false };
+    let is_readable = [0, last].into_iter().any(|at| read(at, END_BYTES).is_ok());
+    let len = len.min(file.len_bytes().saturating_sub(offset));
+    is_readable && read(offset, len).is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::IO))
 }
 
 /// An open file whose refusals are noted.
@@ -169,7 +158,7 @@ mod tests {
 
     use rustix::io::Errno;
 
-    use super::{STEP_BYTES, Unread};
+    use super::{END_BYTES, Unread};
     use crate::outside::BlockRead;
     use crate::store::open::OpenError;
 
@@ -199,15 +188,17 @@ mod tests {
         assert!(file.read_at(0, &mut buf).is_err());
         let failed = |errno: Errno| OpenError::Io { path: PathBuf::from("a"), source: errno.into() };
         let open = |_: &str| later().map(|disk| Arc::new(disk) as Arc<dyn BlockRead>).map_err(failed);
-        unread.uncertain(open).is_some()
+        !unread.uncertain(open).is_empty()
     }
 
     #[test]
     fn only_a_place_that_fails_again_where_others_do_not_is_lost() {
-        let len = 4 * STEP_BYTES;
+        let len = 2 * END_BYTES;
         let disk = move |bad, errno| Disk { len, bad, errno };
         let one = move || disk(len / 2..len / 2 + 1, Errno::IO);
         assert!(!is_uncertain(&one, || Ok(one())));
+        let short = move || Disk { len: END_BYTES - 1, bad: 0..1, errno: Errno::IO };
+        assert!(is_uncertain(&short, || Ok(short())), "no other place can be read");
         assert!(is_uncertain(&one, || Ok(disk(0..0, Errno::IO))), "it can be read now");
         assert!(is_uncertain(&one, || Err(Errno::STALE)));
         let all = move || disk(0..len, Errno::IO);

@@ -296,6 +296,7 @@ fn what_is_found_bad_while_a_night_runs_is_not_the_last_good_one_at_its_end() {
     );
     host.write_config("volbak.toml", &format!("{config}[hooks]\nbefore_snapshot = ['/bin/sh', '-c', '{verify}']\n"));
     let night = host.verb_at("2026-11-09 02:00:00", &["run"]);
+    assert_ne!(night.status, 1, "{night:?}");
     let listed = host.verb_at("2026-11-09 02:00:00", &["list", "volume-2"]).stdout;
     let is_there = |day: u32| listed.contains(&format!("volume-2_{day:02}_11_2026"));
     assert_eq!([is_there(1), is_there(2), is_there(3)], [false, true, false], "{listed}{night:?}");

@@ -46,6 +46,11 @@ impl Share {
 
     /// Runs volbak, with these faults in calls of this file. Returns the status, the errors, and the number of calls that failed.
     fn failing(&self, faults: &[&str], file: &Path, args: &[&str]) -> (i32, String, usize) {
+        let (output, failed) = self.failing_output(faults, file, args);
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap(), failed)
+    }
+
+    fn failing_output(&self, faults: &[&str], file: &Path, args: &[&str]) -> (Output, usize) {
         let log = self.at.join("log");
         let mut strace = Command::new("strace");
         strace.args(["--seccomp-bpf", "-f", "-qq", "-o"]).arg(&log).arg("-P").arg(file);
@@ -56,7 +61,7 @@ impl Share {
         strace.arg(env!("CARGO_BIN_EXE_volbak"));
         let output = self.command(strace, args);
         let failed = fs::read_to_string(log).unwrap().matches("(INJECTED)").count();
-        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap(), failed)
+        (output, failed)
     }
 
     fn listed(&self) -> String {
@@ -126,8 +131,12 @@ fn the_others_are_verified_after_one_that_could_not_be_read() {
     let archive = share.file(".tar.gz");
     let snapshot = ["-q", "snapshot", share.at.join("disk.img").to_str().unwrap()].map(str::to_owned);
     assert!(share.volbak(&snapshot.each_ref().map(String::as_str)).status.success());
-    let (status, said, _) = share.failing(&["pread64:error=EIO:when=1+"], &archive, &["verify", "--all"]);
-    assert_eq!(status, 1, "{said}");
+    let (output, _) = share.failing_output(&["pread64:error=EIO:when=1+"], &archive, &["verify", "--all", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["backups"].as_array().unwrap().len(), 1, "{found}");
+    let without = found["without_verdict"].as_array().unwrap();
+    assert!(without.len() == 1 && without[0]["archive"] == archive.to_str().unwrap(), "{found}");
+    assert!(output.status.code() == Some(1) && without[0]["why"].as_str().unwrap().contains("may be good or bad"));
     let listed = share.listed();
     assert_eq!((listed.matches("full: good").count(), listed.matches("BAD").count()), (1, 0), "{listed}");
     // What was removed while others were verified is not bad.
@@ -137,4 +146,22 @@ fn the_others_are_verified_after_one_that_could_not_be_read() {
     let did = share.volbak(&["verify", archive.to_str().unwrap()]);
     let said = String::from_utf8(did.stderr).unwrap();
     assert!(did.status.code() == Some(1) && said.contains("is gone, with all files of its backup"), "{said}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_hides_no_damage_of_another() {
+    let share = Share::new();
+    let archive = share.file(".tar.gz");
+    let mut bytes = fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&archive, bytes).unwrap();
+    for suffix in [".checksum", ".index"] {
+        let verify = ["verify", archive.to_str().unwrap()];
+        let (output, failed) = share.failing_output(&["pread64:error=EIO:when=1+"], &share.file(suffix), &verify);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.code() == Some(1) && failed > 0 && said.contains("BAD"), "{suffix}: {said}");
+        assert!(share.listed().contains("BAD"), "{suffix}");
+        fs::remove_file(share.file(".verified.json")).unwrap();
+    }
 }

@@ -1,6 +1,5 @@
 //! Reads an archive once and compares every byte with the side files.
 
-use std::io;
 use std::sync::Arc;
 
 use super::error::CheckError;
@@ -13,6 +12,7 @@ use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::stream::{Form, MemberStream, ReadOptions, ReadPlan, StreamOutcome};
+use crate::error::with_causes;
 use crate::events::{Event, Observer};
 use crate::outside::{BlockRead, Cancel};
 use crate::shown::hex;
@@ -48,10 +48,14 @@ pub struct Reading<'a> {
 /// Reads all of the archive.
 pub fn check(reading: &Reading<'_>, findings: &mut Findings) -> Result<Seen, CheckError> {
     let Reading { archive, sides, threads, cancel, observer } = *reading;
-    // The index was read completely before, or matches the manifest's digest: an error is the host's.
-    let reader = sides.index.as_ref().map(|index| IndexReader::new(Arc::clone(index))).transpose();
-    let reader = reader.map_err(|error| CheckError::Here(io::Error::other(error)))?;
-    let plan = reader.map(|reader| ReadPlan::Index(Box::new(IndexPlan::new(reader, None))));
+    let plan = match sides.index.as_ref().map(|index| IndexReader::new(Arc::clone(index))).transpose() {
+        Ok(reader) => reader.map(|reader| ReadPlan::Index(Box::new(IndexPlan::new(reader, None)))),
+        // It matches the digest in its manifest, which then is as wrong; or it could not be read again.
+        Err(error) => {
+            findings.about(BackupFile::Index, with_causes(&error));
+            None
+        }
+    };
     let indexed = plan.is_some();
     let read_options = ReadOptions { threads, hash_archive: true, stop: vec![cancel.flag()] };
     // A lack of threads or memory, not damage of the archive.

@@ -29,6 +29,20 @@ pub enum BackupFile {
     Signature,
 }
 
+impl BackupFile {
+    /// The end of its name.
+    pub(in crate::run) fn suffix(self, kind: ArchiveKind) -> &'static str {
+        match self {
+            Self::Archive => kind.suffix(),
+            Self::Checksum => ".checksum",
+            Self::Index => index_suffix(kind),
+            Self::Manifest => ".manifest.json",
+            Self::Segments => SEGMENTS,
+            Self::Signature => SIGNATURE,
+        }
+    }
+}
+
 /// A problem of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -47,15 +61,7 @@ pub struct Finding {
 impl Finding {
     /// File, member and path, for a message.
     pub fn place(&self, stem: &str, kind: ArchiveKind) -> String {
-        let suffix = match self.file {
-            BackupFile::Archive => kind.suffix(),
-            BackupFile::Checksum => ".checksum",
-            BackupFile::Index => index_suffix(kind),
-            BackupFile::Manifest => ".manifest.json",
-            BackupFile::Segments => SEGMENTS,
-            BackupFile::Signature => SIGNATURE,
-        };
-        let mut place = format!("{stem}{suffix}");
+        let mut place = format!("{stem}{}", self.file.suffix(kind));
         // Writing to a String does not fail.
         if let Some(member) = self.member {
             let _ = write!(place, ", member {member}");

@@ -48,7 +48,7 @@ pub struct Record {
 /// Why it is not known what a record says.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
-    #[error("the record of earlier verifications cannot be read, so this one was not stored: {0}")]
+    #[error("the record of earlier verifications cannot be read; a full verification replaces it: {0}")]
     Read(ReadError),
     #[error("the record of earlier verifications has format {0}, which a newer volbak wrote; this one was not stored")]
     Newer(u32),
@@ -182,6 +182,7 @@ fn read(files: &Backup) -> Result<Option<Record>, Unreadable> {
     let bytes = match files.read_record() {
         Ok(bytes) => bytes,
         Err(ReadError::Open(OpenError::Missing(_))) => return Ok(None),
+        Err(ReadError::TooLong | ReadError::Open(OpenError::NotAFile { .. })) => return Err(Unreadable::Damaged),
         Err(error) => return Err(Unreadable::Read(error)),
     };
     match serde_json::from_slice(&bytes) {
@@ -227,7 +228,7 @@ pub fn save(files: &Backup, identity: Option<&str>, archive_bytes: u64, mut resu
         Ok(Some(record)) if record.is_of(identity, archive_bytes) => record,
         Ok(Some(record)) if identity.is_none() || archive_bytes == 0 => return Ok(record),
         Ok(_) => Record::default(),
-        Err(Unreadable::Damaged) if result.level >= CheckLevel::Full => Record::default(),
+        Err(Unreadable::Damaged | Unreadable::Read(_)) if result.level >= CheckLevel::Full => Record::default(),
         Err(error) => return Err(io::Error::other(error)),
     };
     record.format = FORMAT;

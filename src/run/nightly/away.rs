@@ -145,7 +145,7 @@ impl Night<'_> {
             let newest_believed = there.iter().filter(|at| !is_future(**at, now)).max();
             let is_newer = |at: DateTime<Utc>| {
                 let newest = if is_future(at, now) { newest } else { newest_believed };
-                at >= self.started || newest.is_none_or(|newest| at > *newest)
+                at >= self.started && !is_future(at, now) || newest.is_none_or(|newest| at > *newest)
             };
             let is_chosen =
                 |one: &Candidate| due.contains(&volume.name, one.stem()) || one.started_at().is_some_and(is_newer);

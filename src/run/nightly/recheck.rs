@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 
 use super::destination::is_present;
 use super::night::Night;
-use crate::config::RecheckOptions;
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
 use crate::run::check::{CheckError, CheckLevel, Verdict};
@@ -14,6 +13,9 @@ use crate::run::prune::Shelf;
 use crate::run::verify::choose::{Choice, DueBackup, choose};
 use crate::run::verify::{Surroundings, VerifyOptions, VerifyReport, verify};
 use crate::store::Backup;
+
+/// Backups without a verdict, of a night, after which no more are tried.
+const MOST_WITHOUT_VERDICT: usize = 20;
 
 impl Night<'_> {
     /// Verifies until the share is done, the time is up, or the run is cancelled.
@@ -38,13 +40,24 @@ impl Night<'_> {
             ..VerifyOptions::at(options.level)
         };
         let began = Instant::now();
-        for files in due(&shelves, options, options.level, self.world.clock.now()) {
+        let due = due(&shelves, options.level, self.world.clock.now());
+        let share = usize::try_from(options.share_percent).unwrap_or(100);
+        let mut left = (due.len() * share).div_ceil(100);
+        let mut tries_left = left + MOST_WITHOUT_VERDICT;
+        for files in due {
             let is_over = began.elapsed() >= options.time_budget || self.reached_limit().is_some();
             if is_over || self.world.cancel.is_cancelled() || !is_present(self.config, self.destination) {
                 return;
             }
-            if let Some(report) = self.verified(&files, &how) {
-                self.save_record(&report, &files);
+            if left == 0 || tries_left == 0 {
+                return;
+            }
+            tries_left -= 1;
+            // One that cannot be read, or whose result cannot be stored, is the first again in the next night: it takes no turn.
+            if let Some(report) = self.verified(&files, &how)
+                && self.save_record(&report, &files)
+            {
+                left -= 1;
             }
         }
     }
@@ -74,11 +87,14 @@ impl Night<'_> {
         Some(report)
     }
 
-    pub(super) fn save_record(&self, report: &VerifyReport, files: &Backup) {
-        if let Err(error) = report.save_record(files) {
+    /// Returns whether it is stored; otherwise that is told.
+    pub(super) fn save_record(&self, report: &VerifyReport, files: &Backup) -> bool {
+        let saved = report.save_record(files);
+        if let Err(error) = &saved {
             let what = format!("the result of its verification could not be stored: {error}");
             self.tell_of_backup(files, Severity::Warning, what);
         }
+        saved.is_ok()
     }
 
     pub(super) fn tell_of_backup(&self, files: &Backup, severity: Severity, what: String) {
@@ -87,8 +103,8 @@ impl Night<'_> {
     }
 }
 
-/// The share of all complete backups that is due.
-fn due(shelves: &[Shelf], options: &RecheckOptions, level: CheckLevel, now: DateTime<Utc>) -> Vec<Backup> {
+/// All complete backups, in the order in which they are due.
+fn due(shelves: &[Shelf], level: CheckLevel, now: DateTime<Utc>) -> Vec<Backup> {
     let all: Vec<DueBackup> = shelves
         .iter()
         .flat_map(|shelf| shelf.complete().map(move |(entry, manifest)| (shelf, entry, manifest)))
@@ -98,7 +114,5 @@ fn due(shelves: &[Shelf], options: &RecheckOptions, level: CheckLevel, now: Date
             last_look: shelf.records.get(&entry.stem).and_then(|record| record.last_look(level)),
         })
         .collect();
-    let share = usize::try_from(options.share_percent).unwrap_or(100);
-    let count = (all.len() * share).div_ceil(100);
-    choose(all, Choice { sample: Some(count), older_than: None }, now)
+    choose(all, Choice::default(), now)
 }

@@ -2,6 +2,9 @@
 //! parallel; results still come in order.
 
 use std::io;
+use std::path::PathBuf;
+
+use serde::Serialize;
 
 use super::{Surroundings, VerifyOptions, VerifyReport, verify};
 use crate::error::with_causes;
@@ -24,16 +27,25 @@ pub struct Verified {
     pub recorded: Option<io::Result<Record>>,
 }
 
+/// A backup that could not be verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WithoutVerdict {
+    /// The archive's path.
+    pub archive: PathBuf,
+    /// Why it has no verdict.
+    pub why: String,
+}
+
 /// Verifies these backups, with `recorded` writes the record beside each, and passes each to `each` in order. One that
-/// could not be read is a problem, and has no verdict; returns the number of those. Ends if the destination is gone.
+/// could not be read is a problem, and has no verdict; returns those. Ends if the destination is gone.
 pub fn verify_each(
     backups: &[Backup],
     options: &VerifyOptions,
     around: Surroundings<'_>,
     recorded: bool,
     each: &mut dyn FnMut(&Backup, Verified),
-) -> Result<u64, CheckError> {
-    let mut without_verdict = 0;
+) -> Result<Vec<WithoutVerdict>, CheckError> {
+    let mut without_verdict = Vec::new();
     let at_once = AtOnce::default();
     let is_at_once = options.level == CheckLevel::Quick && at_once.threads() > 1;
     let turn = if is_at_once { at_once.threads() * TURNS } else { 1 };
@@ -58,8 +70,8 @@ pub fn verify_each(
             };
             let verified = match verified {
                 Err(error) if error.is_of_one_backup() && files.folder().list().is_ok() => {
-                    without_verdict += 1;
                     let outcome = with_causes(&error);
+                    without_verdict.push(WithoutVerdict { archive: files.archive_path(), why: outcome.clone() });
                     let problem = Problem::new(Severity::Error, files.stem(), &outcome);
                     around.observer.on_event(&Event::Problem(problem));
                     let worst = Some(Severity::Error);

@@ -220,8 +220,8 @@ impl fmt::Display for Refusal {
             Self::NewOneIsBad { id } => write!(f, "nothing was removed, since the new backup {id} is bad"),
             Self::HealthUnknown { id } => write!(
                 f,
-                "nothing was removed, since the record of {id}'s verifications cannot be read; a full verification of it, with \
-                 `volbak verify`, writes a new one"
+                "nothing was removed, since the record of {id}'s verifications cannot be read; `volbak verify` of it writes a new \
+                 one, or says why not"
             ),
             Self::SameIdTwice { id } => write!(f, "nothing was removed, since two backups are called {id}"),
             Self::Gone { left_days, backups } => {

@@ -61,13 +61,7 @@ fn key(volume: &str, stem: &str) -> String {
 }
 
 fn all_due(destination: &Destination) -> Result<AllDue, StoreError> {
-    let Some(own) = destination.existing_volume_directory(OWN_DIRECTORY)? else { return Ok(AllDue::new()) };
-    let Some(bytes) = own.read_file(FILE, MAX_BYTES)? else { return Ok(AllDue::new()) };
-    serde_json::from_slice(&bytes).map_err(|error| StoreError::Io {
-        what: "understanding",
-        path: own.path().join(FILE),
-        source: error.into(),
-    })
+    destination.read_own_json(FILE, MAX_BYTES)
 }
 
 #[cfg(test)]

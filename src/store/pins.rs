@@ -116,13 +116,7 @@ pub fn as_problem(what: &str) -> String {
 impl Destination {
     /// Reads the pins. An invalid file is an error: retention must not treat the backups as unpinned.
     pub fn pins(&self) -> Result<Pins, StoreError> {
-        let Some(own) = self.existing_volume_directory(OWN_DIRECTORY)? else { return Ok(Pins::default()) };
-        let Some(bytes) = own.read_file(FILE, FILE_MAX_BYTES)? else { return Ok(Pins::default()) };
-        serde_json::from_slice(&bytes).map_err(|error| StoreError::Io {
-            what: "understanding",
-            path: own.path().join(FILE),
-            source: error.into(),
-        })
+        self.read_own_json(FILE, FILE_MAX_BYTES)
     }
 
     /// Replaces the pins. Requires the lock.

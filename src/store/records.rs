@@ -2,6 +2,8 @@
 
 use std::io::Read;
 
+use serde::de::DeserializeOwned;
+
 use super::api::{Listing, Store, Writers};
 use super::destination::{Destination, OWN_DIRECTORY};
 use super::error::StoreError;
@@ -21,6 +23,21 @@ const PROTECTED: &str = "protected";
 const PROTECTED_MAX_BYTES: u64 = 16 << 20;
 
 impl Destination {
+    /// Reads a JSON file in `.volbak/`; the default without one. One that cannot be understood is an error.
+    pub(crate) fn read_own_json<T: DeserializeOwned + Default>(
+        &self,
+        name: &str,
+        max_bytes: u64,
+    ) -> Result<T, StoreError> {
+        let Some(own) = self.existing_volume_directory(OWN_DIRECTORY)? else { return Ok(T::default()) };
+        let Some(bytes) = own.read_file(name, max_bytes)? else { return Ok(T::default()) };
+        serde_json::from_slice(&bytes).map_err(|error| StoreError::Io {
+            what: "understanding",
+            path: own.path().join(name),
+            source: error.into(),
+        })
+    }
+
     /// The protected backups, `VOLUME/STEM` each, sorted.
     pub fn protected(&self) -> Result<Vec<String>, StoreError> {
         let Some(own) = self.existing_volume_directory(OWN_DIRECTORY)? else { return Ok(Vec::new()) };

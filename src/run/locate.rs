@@ -25,7 +25,7 @@ pub use self::volume::typed;
 use self::volume::{Entries, folder_of, typed_all, volume_of};
 use crate::archive::kind::ArchiveKind;
 use crate::manifest::Manifest;
-use crate::run::check::record;
+use crate::run::check::record::{self, Health};
 use crate::run::cloud::names::backed_up_as;
 use crate::run::unsigned;
 use crate::shown;
@@ -138,14 +138,17 @@ fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc
             continue;
         };
         newest_complete.get_or_insert(entry);
+        let files = entry.files();
+        let health = health(&files.seen(), manifest);
         if is_future(manifest.started_at, now) {
             let date = manifest.started_at.with_timezone(&Local).format("%Y-%m-%d %H:%M");
             notes.push(format!("{} is passed over: it is dated in the future, {date}; a clock was wrong", entry.stem));
-        } else if is_bad(entry, manifest) {
+        } else if matches!(health, Health::Bad { .. }) {
             notes.push(format!("{} is passed over: a verification found it bad", entry.stem));
         } else {
+            notes.extend(note_of(health, &files));
             notes.extend(partial_note(entry, manifest, entries, now));
-            return Ok(Located::new(entry.files(), notes, unsigned::note(entry, entries)));
+            return Ok(Located::new(files, notes, unsigned::note(entry, entries)));
         }
     }
     if let Some(newest) = newest_complete.or(newest_damaged) {
@@ -204,10 +207,25 @@ fn of_date(
     Ok(Located::new(files, notes, unsigned::note(chosen, entries)))
 }
 
+/// What the record of a backup says against it.
 pub(crate) fn bad_note(files: &Backup) -> Option<String> {
-    let record = record::of(&files.seen())?;
-    let is_bad = matches!(record.health(), record::Health::Bad { .. });
-    is_bad.then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()))
+    note_of(record::of(&files.seen())?.health(), files)
+}
+
+/// Like [`bad_note`], for a backup whose manifest was read.
+pub(super) fn bad_note_with(files: &Backup, manifest: &Manifest) -> Option<String> {
+    note_of(health(files, manifest), files)
+}
+
+fn note_of(health: Health, files: &Backup) -> Option<String> {
+    let what = match health {
+        Health::Bad { .. } => "a verification found it bad; `volbak verify` says what is wrong",
+        Health::Unknown => {
+            "its record of verifications cannot be read, so that one may have found it bad; `volbak verify` checks it again"
+        }
+        Health::Unverified | Health::Good { .. } => return None,
+    };
+    Some(format!("{}: {what}", files.stem()))
 }
 
 fn partial_note(
@@ -242,8 +260,17 @@ pub fn is_bad(entry: &CatalogEntry, manifest: &Manifest) -> bool {
 
 /// Whether a verification found the backup with these files and this manifest bad.
 pub fn files_are_bad(files: &Backup, manifest: &Manifest) -> bool {
+    matches!(health(files, manifest), Health::Bad { .. })
+}
+
+/// Whether a verification found this backup bad, or its record cannot be read, which may say so.
+pub(super) fn may_be_bad(entry: &CatalogEntry, manifest: &Manifest) -> bool {
+    matches!(health(&entry.files().seen(), manifest), Health::Bad { .. } | Health::Unknown)
+}
+
+fn health(files: &Backup, manifest: &Manifest) -> Health {
     let record = record::load(files, Some(manifest.identity()), manifest.sizes.archive_bytes);
-    record.is_some_and(|record| matches!(record.health(), record::Health::Bad { .. }))
+    record.map_or(Health::Unverified, |record| record.health())
 }
 
 fn shown_state(volume: &str, entry: &CatalogEntry, now: DateTime<Utc>) -> String {

@@ -9,7 +9,7 @@ mod error;
 
 pub(super) use self::error::PreviousError;
 use self::error::UnusableError;
-use super::backup::earlier::EarlierBackups;
+use super::backup::earlier::{EarlierBackup, EarlierBackups};
 use super::backup::same_source::is_same_source;
 use super::locate;
 use super::record::timestamp;
@@ -179,8 +179,8 @@ fn choose(
                 return Err(PreviousError::Elsewhere(files.archive_path()));
             }
             let manifest = read_manifest(&files)?;
-            if locate::files_are_bad(&files, &manifest) {
-                return Err(PreviousError::Bad(files.stem().to_owned()));
+            if let Some(note) = locate::bad_note_with(&files, &manifest) {
+                return Err(PreviousError::Bad(note));
             }
             if manifest.kind().mode() != mode {
                 let stem = files.stem().to_owned();
@@ -199,31 +199,47 @@ fn newest(
     backups: &EarlierBackups<'_>,
     mode: BackupMode,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
-    // Content carried from a bad backup may be bad too, and would pass every check except the one that found it.
-    let mut bad: Vec<&Manifest> = Vec::new();
-    let mut newest = None;
-    for backup in backups.iter() {
-        let manifest = backup.manifest;
-        // A backup from a night with the clock ahead would otherwise be the newest for a long time.
-        let is_other = manifest.kind().mode() != mode || !is_same_source(&manifest.source, source);
-        if is_other || is_future(manifest.started_at, now) {
-            continue;
-        }
-        let carried = manifest.carried.as_ref();
-        if backup.is_bad() || carried.is_some_and(|carried| bad.iter().any(|bad| is_parent(bad, carried))) {
-            bad.push(manifest);
-            continue;
-        }
-        newest = Some(backup);
+    let of_source: Vec<&EarlierBackup<'_>> = backups
+        .iter()
+        .filter(|backup| backup.manifest.kind().mode() == mode && is_same_source(&backup.manifest.source, source))
+        .collect();
+    let manifests: Vec<&Manifest> = of_source.iter().map(|backup| backup.manifest).collect();
+    let tainted = tainted(&manifests, of_source.iter().map(|backup| backup.may_be_bad()).collect());
+    // A backup from a night with the clock ahead would otherwise be the newest for a long time.
+    let possible = || of_source.iter().zip(&tainted).filter(|(backup, _)| !is_future(backup.manifest.started_at, now));
+    if let Some((newest, _)) = possible().rfind(|(_, is_tainted)| !**is_tainted) {
+        return Ok(Some((newest.entry.files(), newest.manifest.clone())));
     }
-    match (newest, bad.last().map(|bad| &bad.stem)) {
-        (Some(newest), _) => Ok(Some((newest.entry.files(), newest.manifest.clone()))),
-        (None, None) => match backups.damaged() {
-            None => Ok(None),
-            Some(stem) => Err(PreviousError::Damaged(stem.to_owned())),
-        },
-        (None, Some(stem)) => Err(PreviousError::AllBad(stem.clone())),
+    match (possible().next_back(), backups.damaged()) {
+        (Some((tainted, _)), _) => Err(PreviousError::AllBad(tainted.manifest.stem.clone())),
+        (None, Some(stem)) => Err(PreviousError::Damaged(stem.to_owned())),
+        (None, None) => Ok(None),
     }
+}
+
+/// Which of the backups may have content of a bad one: content carried from that would pass every check except the one that
+/// found it. `bad`: those that are bad themselves.
+fn tainted(backups: &[&Manifest], bad: Vec<bool>) -> Vec<bool> {
+    if !bad.contains(&true) {
+        return bad;
+    }
+    let carried: Vec<Option<&CarriedRecord>> = backups.iter().map(|backup| backup.carried.as_ref()).collect();
+    let parents: Vec<Option<usize>> = carried
+        .iter()
+        .map(|carried| backups.iter().position(|backup| carried.is_some_and(|carried| is_parent(backup, carried))))
+        .collect();
+    // What a store copied was not compared with its digests. If the link between was removed, the bad backup may have
+    // been before it.
+    let lost_its_parent =
+        |at: usize| parents[at].is_none() && carried[at].is_some_and(|carried| carried.on_server.is_some());
+    let mut tainted: Vec<bool> = bad.iter().enumerate().map(|(at, bad)| *bad || lost_its_parent(at)).collect();
+    // Each round follows one link at least; the order of dates is that of clocks.
+    while let Some(at) =
+        (0..tainted.len()).find(|at| !tainted[*at] && parents[*at].is_some_and(|parent| tainted[parent]))
+    {
+        tainted[at] = true;
+    }
+    tainted
 }
 
 /// Whether this is the backup that was carried forward. Where it has no SHA-1, its name counts, too: earlier versions recorded

@@ -163,8 +163,7 @@ pub fn prepare(
     if let Some(twins) = in_use::lasting(twins) {
         return Err(DeviceError::Refused(twins));
     }
-    let known_bad = locate::files_are_bad(files, &manifest)
-        .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()));
+    let known_bad = locate::bad_note_with(files, &manifest);
     let found =
         findings.first.iter().map(|finding| format!("{}: {}", finding.place(files.stem(), files.kind()), finding.what));
     let wrong: Vec<String> = known_bad.iter().cloned().chain(found).collect();

@@ -28,7 +28,7 @@ pub enum RestoreImageError {
     AsItIs(&'static str),
     /// The backup is known to be bad, and data would be erased for it.
     #[error(
-        "nothing was erased, since the backup is bad; choose another, or use --even-if-bad, which stops at the first member \
+        "nothing was erased, since the backup is bad or may be; choose another, or use --even-if-bad, which stops at the first member \
          that is damaged: {0}"
     )]
     KnownBad(String),
@@ -56,8 +56,7 @@ pub fn prepare(
     let open = OpenImage::open(files, &options.cancel)?;
     let blocks = open.region(options.region.as_deref())?;
     let manifest = &open.manifest;
-    let known_bad = locate::files_are_bad(files, manifest)
-        .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()));
+    let known_bad = locate::bad_note_with(files, manifest);
     let mut remarks: Vec<String> = known_bad.iter().cloned().collect();
     remarks.extend(open.why_partial());
     let name = match &options.region {

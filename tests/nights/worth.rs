@@ -121,6 +121,39 @@ fn the_newest_is_not_the_one_that_is_known_to_be_bad() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_is_doubt() {
+    let host = Scratch::new();
+    host.image(files(20, "one"));
+    let stem = host.night(0);
+    fs::write(host.file(&stem, ".verified.json"), "torn").unwrap();
+    let doubt = format!("{stem}: its record of verifications cannot be read");
+    for verb in [&["browse", "v"][..], &["cat", "v:f1"], &["restore", "v", "--to", "out"]] {
+        let did = host.volbak(&[verb, &["--from", "b"]].concat());
+        assert_eq!(did.status, 0, "{did:?}");
+        assert!(did.err.contains(&doubt), "{did:?}");
+    }
+    fs::copy(host.at("v.img"), host.at("new.img")).unwrap();
+    let disk = ["restore", "v", "--from", "b", "--to-image", "new.img", "--yes-erase=new.img"];
+    let refused = host.volbak(&disk);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.err.contains(&doubt) && refused.err.contains("--even-if-bad"), "{refused:?}");
+    assert_eq!(fs::read(host.at("v.img")).unwrap(), fs::read(host.at("new.img")).unwrap(), "nothing was erased");
+    // Nothing is carried forward from it, until a verification found it good.
+    let carried = |arguments: &[&str]| {
+        let did = host.volbak(&[&["snapshot", "v.img", "--destination", "b", "--json"], arguments].concat());
+        let json: serde_json::Value = serde_json::from_str(&did.out).unwrap();
+        (json["backups"][0]["manifest"]["carried"]["parent"].as_str().map(str::to_owned), did)
+    };
+    let (parent, did) = carried(&[]);
+    assert_eq!((parent, did.status), (None, 0), "{did:?}");
+    assert!(did.err.contains("there is no other backup"), "{did:?}");
+    let named = host.volbak(&["snapshot", "v.img", "--destination", "b", "--parent", &stem.replacen('_', "@", 1)]);
+    assert!(named.err.contains("record of verifications"), "{named:?}");
+    assert_eq!(host.volbak(&["-q", "verify", &stem.replacen('_', "@", 1), "--from", "b"]).status, 0);
+    assert_eq!(host.volbak(&[&disk[..], &["--dry-run"]].concat()).status, 0);
+}
+
+#[test]
 fn names_mean_the_same_in_every_verb() {
     let host = Scratch::new();
     host.image(files(20, "one"));

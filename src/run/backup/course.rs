@@ -85,7 +85,7 @@ pub(super) fn work(
 /// In an object store what is carried forward is not read, so that nothing is carried from segments in which a verification
 /// may have found damage, or which somebody overwrote.
 fn leave_doubtful_segments(volume: &Folder, backup: &UnderWay<'_>) {
-    let bad = backup.backups.iter().filter(|earlier| earlier.is_bad());
+    let bad = backup.backups.iter().filter(|earlier| earlier.may_be_bad());
     bad.for_each(|bad| volume.leave_segments(bad.entry.files().segments().ok()));
     let recorded = backup.backups.iter().filter_map(|earlier| earlier.manifest.objects.as_ref());
     let recorded = recorded.filter_map(|objects| objects.segments_in(volume.path())).flatten();

@@ -1,4 +1,4 @@
-//! The complete backups that a volume has already, and which of them a verification found bad.
+//! The complete backups that a volume has already, and which of them may be bad.
 
 use std::sync::OnceLock;
 
@@ -16,13 +16,13 @@ pub(in crate::run) struct EarlierBackups<'a> {
 pub(in crate::run) struct EarlierBackup<'a> {
     pub(in crate::run) entry: &'a CatalogEntry,
     pub(in crate::run) manifest: &'a Manifest,
-    is_bad: OnceLock<bool>,
+    may_be_bad: OnceLock<bool>,
 }
 
 impl<'a> EarlierBackups<'a> {
     pub(super) fn of(entries: &'a [CatalogEntry]) -> Self {
         let complete = entries.iter().filter_map(|entry| match &entry.state {
-            BackupState::Complete { manifest } => Some(EarlierBackup { entry, manifest, is_bad: OnceLock::new() }),
+            BackupState::Complete { manifest } => Some(EarlierBackup { entry, manifest, may_be_bad: OnceLock::new() }),
             _ => None,
         });
         let damaged = entries.iter().rev().find(|entry| matches!(entry.state, BackupState::Damaged { .. }));
@@ -40,8 +40,9 @@ impl<'a> EarlierBackups<'a> {
 }
 
 impl EarlierBackup<'_> {
-    /// Whether a verification found it bad. The record is a file of its own, which is read once, and only if it is asked for.
-    pub(in crate::run) fn is_bad(&self) -> bool {
-        *self.is_bad.get_or_init(|| locate::is_bad(self.entry, self.manifest))
+    /// Whether a verification found it bad, or its record cannot be read, which may say so. That is a file of its own, which
+    /// is read once, and only if it is asked for.
+    pub(in crate::run) fn may_be_bad(&self) -> bool {
+        *self.may_be_bad.get_or_init(|| locate::may_be_bad(self.entry, self.manifest))
     }
 }

@@ -118,7 +118,7 @@ fn measure<'b>(backup: &UnderWay<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b M
             // The figures of another kind are no measure.
             .filter(|earlier| earlier.manifest.kind().mode() == backup.options.mode)
             .filter(|earlier| !must_be_whole || earlier.manifest.is_whole())
-            .filter(|earlier| !earlier.is_bad())
+            .filter(|earlier| !earlier.may_be_bad())
             .map(|earlier| earlier.manifest)
             .take(change::MEASURED)
             .collect();

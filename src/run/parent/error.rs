@@ -35,11 +35,14 @@ pub(in crate::run) enum PreviousError {
     /// The manifest of the named backup is missing or damaged.
     #[error(transparent)]
     Manifest(ReadError),
-    /// A verification found the named backup bad.
-    #[error("a verification found {0} bad")]
+    /// The named backup is bad, or its record of verifications cannot be read.
+    #[error("{0}")]
     Bad(String),
-    /// All backups of the source are bad, or carried from bad ones; this is the newest.
-    #[error("{0} is bad, or has data carried forward from a bad backup, and there is no other backup")]
+    /// All backups of the source are bad, or their records cannot be read, or they may have data of such ones; this is the
+    /// newest.
+    #[error(
+        "{0} is bad (`volbak verify` says more), or may have data carried forward from a bad backup, and there is no other backup"
+    )]
     AllBad(String),
     /// The only backup of the volume is damaged.
     #[error("{0} is damaged (`volbak verify` says how), and there is no other backup")]

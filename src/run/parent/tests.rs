@@ -1,5 +1,5 @@
-use super::is_parent;
-use crate::manifest::{CarriedRecord, DigestsRecord, Manifest, blank};
+use super::{is_parent, tainted};
+use crate::manifest::{CarriedRecord, DigestsRecord, Manifest, OnServerRecord, blank};
 
 #[test]
 fn a_parent_is_known_by_its_digest_and_without_a_sha1_also_by_its_name() {
@@ -22,4 +22,44 @@ fn a_parent_is_known_by_its_digest_and_without_a_sha1_also_by_its_name() {
     assert!(is_parent(&parent("", "i"), &carried("v_0", "", Some("i"))));
     assert!(is_parent(&parent("", "published"), &carried("v_1", "", Some("decrypted"))));
     assert!(!is_parent(&parent("", "published"), &carried("v_2", "", Some("decrypted"))));
+}
+
+/// The backups `NAME` or `NAME<PARENT`: those that may have content of the bad one.
+fn tainted_of(backups: &[&str], bad: &str, is_copied_by_store: bool) -> Vec<String> {
+    let manifests: Vec<Manifest> = backups
+        .iter()
+        .map(|text| {
+            let (name, parent) = text.split_once('<').unwrap_or((text, ""));
+            let carried = (!parent.is_empty()).then(|| CarriedRecord {
+                parent_archive_sha1: parent.to_owned(),
+                on_server: is_copied_by_store.then(OnServerRecord::default),
+                ..CarriedRecord::default()
+            });
+            let digests = DigestsRecord { archive_sha1: name.to_owned(), ..DigestsRecord::default() };
+            Manifest { stem: name.to_owned(), digests, carried, ..blank() }
+        })
+        .collect();
+    let manifests: Vec<&Manifest> = manifests.iter().collect();
+    let found = tainted(&manifests, manifests.iter().map(|manifest| manifest.stem == bad).collect());
+    let named = manifests.iter().zip(found).filter(|(_, is_tainted)| *is_tainted);
+    named.map(|(manifest, _)| manifest.stem.clone()).collect()
+}
+
+#[test]
+fn what_was_carried_from_a_bad_backup_is_not_carried_on() {
+    for is_copied_by_store in [false, true] {
+        let of = |backups: &[&str], bad| tainted_of(backups, bad, is_copied_by_store);
+        assert_eq!(of(&["a", "b<a", "c<b", "d"], "a"), ["a", "b", "c"]);
+        assert_eq!(of(&["a", "b<a", "c<b", "d<c"], "c"), ["c", "d"]);
+        assert_eq!(of(&["d<c", "c<b", "b<a", "a", "e"], "a"), ["d", "c", "b", "a"], "a clock that was wrong");
+        assert_eq!(of(&["b<a", "c<b"], ""), [""; 0], "their root was removed, and was not bad as far as is known");
+    }
+}
+
+#[test]
+fn where_the_link_to_a_bad_backup_was_removed_what_a_store_copied_is_not_carried_on() {
+    let backups = ["a", "c<b", "d<c", "e", "f<e"];
+    assert_eq!(tainted_of(&backups, "a", true), ["a", "c", "d"]);
+    // On a host each member is compared with its digest.
+    assert_eq!(tainted_of(&backups, "a", false), ["a"]);
 }

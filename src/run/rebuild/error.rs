@@ -26,7 +26,7 @@ pub enum DeviceError {
     Refused(Vec<String>),
     /// The backup is known to be bad, and data would be erased for it.
     #[error(
-        "nothing was erased, since the backup is bad; choose another, \
+        "nothing was erased, since the backup is bad or may be; choose another, \
          or use --even-if-bad to restore its good parts: {0}"
     )]
     KnownBad(String),

@@ -26,6 +26,7 @@ pub(crate) mod night;
 pub(crate) mod night_args;
 mod of_volume;
 pub(crate) mod output;
+mod owners;
 pub(crate) mod place;
 pub(crate) mod progress;
 pub(crate) mod proof;

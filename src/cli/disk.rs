@@ -10,6 +10,9 @@ use volbak::error::ExitClass;
 use volbak::outside::{Cancel, SystemCommands};
 use volbak::run::rebuild::target::TargetSpec;
 use volbak::run::rebuild::{self, DeviceOptions, is_group_name, plan_as_text};
+use volbak::run::restore::RestoreOptions;
+use volbak::run::restore::dry_run::{DryRun, dry_run};
+use volbak::run::restore::names::IdWish;
 use volbak::run::restore_image;
 use volbak::shown;
 use volbak::store::Backup;
@@ -17,6 +20,7 @@ use volbak::units::ByteLen;
 
 use super::of_volume::OfVolume;
 use super::output::{after_printing, print, print_json};
+use super::owners::owners_as_text;
 use super::progress::{Progress, Verbosity};
 use volbak::shown::counted;
 
@@ -54,6 +58,7 @@ pub(crate) struct Work {
     pub(crate) json: bool,
     pub(crate) dry_run: bool,
     pub(crate) region: Option<String>,
+    pub(crate) ids: IdWish,
     pub(crate) volume: Option<OfVolume>,
     /// Set by the restore when all of the disk is written.
     pub(crate) is_complete: bool,
@@ -103,6 +108,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
         options.yes_erase = Some(ours);
     }
     options.even_if_bad = args.even_if_bad;
+    options.ids.clone_from(&work.ids);
     options.threads = work.threads;
     options.cancel = work.cancel.clone();
     if files.kind().is_image() {
@@ -115,12 +121,16 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
     let text = plan_as_text(&plan, prepared.target_name(), prepared.on_target());
     let lost = prepared.on_target().to_vec();
     if work.dry_run {
+        let owners = (!options.ids.is_empty()).then(|| owners_of(files, &options, &progress)).transpose()?;
         if work.json {
-            print_json(&with_volume(
-                serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null }),
-                work,
-            ))?;
+            let mut json =
+                serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null });
+            if let Some(owners) = owners {
+                json["owners"] = serde_json::to_value(owners)?;
+            }
+            print_json(&with_volume(json, work))?;
         } else {
+            let text = text + &owners.as_ref().map(owners_as_text).unwrap_or_default();
             let needs = prepared.needs(&options).map_or_else(String::new, |needs| {
                 format!("  needs:  {needs}, which erases the target; without it nothing is written\n")
             });
@@ -154,8 +164,20 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
             counted(report.failures.len() as u64, "other problem", "other problems"),
         ))
     };
-    let class = if report.is_complete() { ExitClass::Well } else { ExitClass::WithProblems };
+    let is_well = report.is_complete() && !report.has_merged_ids();
+    let class = if is_well { ExitClass::Well } else { ExitClass::WithProblems };
     Ok(after_printing(printed, &format!("the restore to {name} is done"), class))
+}
+
+/// The owners of the files, and what would become of them.
+fn owners_of(files: &Backup, options: &DeviceOptions, progress: &Progress) -> anyhow::Result<DryRun> {
+    let mut all = RestoreOptions::into_directory(".");
+    all.region.clone_from(&options.region);
+    all.ids.clone_from(&options.ids);
+    (all.threads, all.cancel) = (options.threads, options.cancel.clone());
+    let found = dry_run(files, &all, progress).with_context(|| files.stem().to_owned())?;
+    progress.done();
+    Ok(found)
 }
 
 /// The JSON of a restore, with the volume of the cloud that it goes to.

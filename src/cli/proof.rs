@@ -13,8 +13,6 @@ use volbak::outside::Cancel;
 use volbak::outside::host::processors;
 use volbak::run::browse::{self, Change};
 use volbak::run::restore::dry_run::{DryRun, dry_run};
-use volbak::run::restore::ids::{MappedUse, Mapping};
-use volbak::run::restore::names::NameFiles;
 use volbak::run::restore::{self, Existing, RestoreOptions};
 use volbak::run::sets::LocatedSet;
 use volbak::shown::counted;
@@ -25,6 +23,7 @@ use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
 use super::of_volume::VolumeArgs;
 use super::output::{Output, after_printing, print, print_json};
+use super::owners::{OwnerArgs, owners_as_text};
 use super::place::Where;
 use super::progress::{Progress, Verbosity};
 #[cfg(feature = "openstack")]
@@ -90,20 +89,8 @@ pub(crate) struct RestoreArgs {
     /// Print what would be restored, with the owners of the files, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Map the user OLD to NEW, also in ACLs: numbers, or ranges such as 1000-1999:101000-101999; may be repeated
-    #[arg(long, value_name = "OLD:NEW", conflicts_with_all = ["disk", "volume"])]
-    map_uid: Vec<Mapping>,
-    /// Map the group OLD to NEW, in the same way
-    #[arg(long, value_name = "OLD:NEW", conflicts_with_all = ["disk", "volume"])]
-    map_gid: Vec<Mapping>,
-    /// Map users and groups by name: from the numbers in etc/passwd and etc/group of the backup to those in these
-    /// files. If the backup has no such files, or with --map-to, these are the files of the machine that was backed
-    /// up
-    #[arg(long, value_name = "PASSWD:GROUP", conflicts_with_all = ["disk", "volume"])]
-    map_from: Option<NameFiles>,
-    /// The files with the new numbers for --map-from [default: those of this host, if the backup has none]
-    #[arg(long, value_name = "PASSWD:GROUP", conflicts_with_all = ["disk", "volume"])]
-    map_to: Option<NameFiles>,
+    #[command(flatten)]
+    owners: OwnerArgs,
     /// Do not compare digests during the restore
     #[arg(long, conflicts_with_all = ["disk", "volume"])]
     no_verify: bool,
@@ -147,8 +134,12 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
     let Some(to) = &args.to else {
         let (threads, json, dry_run) = (threads(args.threads), args.json, args.dry_run);
         let region = args.region.clone();
-        let mut work =
-            Work { threads, cancel: cancel()?, verbosity, json, dry_run, region, volume: None, is_complete: false };
+        let ids = match args.owners.wish() {
+            Ok(wish) => wish,
+            Err(class) => return Ok(class),
+        };
+        let (cancel, volume) = (cancel()?, None);
+        let mut work = Work { threads, cancel, verbosity, json, dry_run, region, ids, volume, is_complete: false };
         if args.volume.is_asked() {
             #[cfg(feature = "openstack")]
             return restore_to_volume(&args.volume, &args.disk, &args.place, &files, &mut work);
@@ -206,16 +197,12 @@ fn restore_files(
     options.devices = args.devices;
     options.top = args.top;
     options.keep_set_id = args.keep_setid;
-    options.ids.uids.clone_from(&args.map_uid);
-    options.ids.gids.clone_from(&args.map_gid);
-    options.ids.from.clone_from(&args.map_from);
-    options.ids.to.clone_from(&args.map_to);
+    options.ids = match args.owners.wish() {
+        Ok(wish) => wish,
+        Err(class) => return Ok(class),
+    };
     options.threads = threads(args.threads);
     options.cancel = cancel;
-    if let Err(error) = options.ids.numbers() {
-        log::error(&error.to_string());
-        return Ok(ExitClass::Usage);
-    }
     let progress = Progress::new(verbosity);
     if args.dry_run {
         let found = dry_run(files, &options, &progress).with_context(|| files.stem().to_owned())?;
@@ -291,23 +278,7 @@ fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
         let files = counted(found.set_id_files, "file has", "files have");
         text.push_str(&format!("  {files} set-id bits or capabilities\n"));
     }
-    for (what, uses) in [("uid", &found.uids), ("gid", &found.gids)] {
-        for MappedUse { old, new, used } in uses {
-            let becomes = if old == new { "stays".to_owned() } else { format!("becomes {new}") };
-            text.push_str(&format!("  {what} {old} {becomes}: {}", counted(used.entries, "entry", "entries")));
-            if used.acl_entries > 0 {
-                text.push_str(&format!(", {} in ACLs", used.acl_entries));
-            }
-            text.push('\n');
-        }
-    }
-    if found.uncounted_owners > 0 {
-        let owners = counted(found.uncounted_owners, "further owner or group is", "further owners and groups are");
-        text.push_str(&format!("  {owners} not listed\n"));
-    }
-    for merged in &found.merged {
-        text.push_str(&format!("  {merged}\n"));
-    }
+    text.push_str(&owners_as_text(found));
     text.push_str("nothing was written\n");
     text
 }

@@ -107,6 +107,7 @@ pub fn prepare(
     observer: &dyn Observer,
 ) -> Result<Prepared, DeviceError> {
     files.require_files()?;
+    options.ids.check_for_disk()?;
     // A restore that was killed may have left device maps that keep its target busy.
     match remove_stale_maps(commands, observer) {
         Err(DeviceMapError::NotRun(_)) | Ok(_) => {}
@@ -170,6 +171,16 @@ pub fn prepare(
     if !manifest.is_whole() {
         let errors = counted(manifest.problem_counts.errors, "file or region is", "files or regions are");
         plan.remarks.push(format!("the backup is partial: {errors} missing in it or damaged"));
+    }
+    if !options.ids.is_empty() {
+        let images = plan.steps.iter().filter_map(|step| match step {
+            Step::RawImage { region, .. } => {
+                Some(format!("{region}: it is an image, whose owners and groups are not mapped"))
+            }
+            _ => None,
+        });
+        let images: Vec<String> = images.collect();
+        plan.remarks.extend(images);
     }
     let has_volumes = has_volumes(&manifest);
     if has_volumes && target.sector_bytes.is_some() {

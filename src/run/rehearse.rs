@@ -24,6 +24,7 @@ use crate::reader::kernel::loop_device::LoopDevice;
 use crate::report::CheckLevel;
 use crate::run::check::{BackupFile, CheckError, Finding, Findings};
 use crate::run::restore::attributes::NO_FAT;
+use crate::run::restore::names::IdWish;
 use crate::run::restore::{RestoreError, RestoreOptions, restore};
 use crate::run::temporary::{TemporaryDirectory, Use};
 use crate::shown;
@@ -70,7 +71,8 @@ pub(crate) fn check(
     };
     let told = Errors { inner: observer, findings: std::sync::Mutex::default() };
     let name = "the filesystem of the test";
-    let into = RestoreOptions::into_new_filesystem(name, mounted.as_fd(), options.threads, options.cancel);
+    let into =
+        RestoreOptions::into_new_filesystem(name, mounted.as_fd(), &IdWish::default(), options.threads, options.cancel);
     let restored = restore(files, &into, &told);
     let told = told.findings.into_inner().unwrap_or_default();
     // Sparse files may need more here: holes shorter than a block of this filesystem are data in it.

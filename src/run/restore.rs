@@ -136,11 +136,7 @@ fn restore_from(
     run.read_all(&begun)?;
     let Pass { onto, mut report, uses, .. } = run;
     let Onto::Directory(mut putter) = onto else { return Err(target_error(Errno::BADF)) };
-    report.merged_ids = uses.merged(&putter.rules.ids);
-    for what in &report.merged_ids {
-        let place = options.to.display().to_string();
-        observer.on_event(&Event::Problem(Problem::new(Severity::Warning, place, what.clone())));
-    }
+    report.merge_ids(&uses, &putter.rules.ids, &options.to, observer);
     let root = putter.tree.root().map(|root| rustix::io::fcntl_dupfd_cloexec(root, 0));
     let failures = putter.tree.finish(&mut putter.restorer).map_err(target_error)?;
     for (path, what) in failures {

@@ -22,10 +22,13 @@ pub enum RestoreImageError {
     #[error(transparent)]
     Import(#[from] ImportError),
     /// The options change what is in a disk, and an image is written as it is.
-    #[error(
-        "an image is restored byte for byte: {0} cannot be used with it; rename the group on the target afterwards"
-    )]
-    AsItIs(&'static str),
+    #[error("an image is restored byte for byte: {option} cannot be used with it; {afterwards}")]
+    AsItIs {
+        /// The option.
+        option: &'static str,
+        /// What to do on the target.
+        afterwards: &'static str,
+    },
     /// The backup is known to be bad, and data would be erased for it.
     #[error(
         "nothing was erased, since the backup is bad or may be; choose another, or use --even-if-bad, which stops at the first member \
@@ -47,11 +50,16 @@ pub fn prepare(
     options: &DeviceOptions,
     commands: &dyn RunCommand,
 ) -> Result<PreparedRestore, RestoreImageError> {
+    use RestoreImageError::AsItIs;
     if !options.group_names.is_empty() {
-        return Err(RestoreImageError::AsItIs("--vg-name"));
+        return Err(AsItIs { option: "--vg-name", afterwards: "rename the group on the target afterwards" });
     }
     if options.plain_md {
-        return Err(RestoreImageError::AsItIs("--plain-md"));
+        return Err(AsItIs { option: "--plain-md", afterwards: "use the array on the target as it is" });
+    }
+    if !options.ids.is_empty() {
+        let afterwards = "mount the target afterwards, and use `volbak remap`";
+        return Err(AsItIs { option: "a mapping of owners", afterwards });
     }
     let open = OpenImage::open(files, &options.cancel)?;
     let blocks = open.region(options.region.as_deref())?;

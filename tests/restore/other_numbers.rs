@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::testkit::guest::backups::run_expecting;
-use crate::testkit::guest::{quoted, sh};
+use crate::testkit::guest::backups::{run_expecting, snapshot_expecting};
+use crate::testkit::guest::{Mounted, quoted, sh};
 use crate::testkit::proof::back_up;
 use crate::testkit::tree::{Tree, assert_equal_trees, fingerprint};
 
@@ -125,7 +125,7 @@ fn what_would_mix_up_owners_is_refused_or_named() {
     let image = image.to_str().unwrap();
     // What is for files alone, with each target that is a disk.
     for disk in [&["--to-image", image][..], &["--to-device", image], &["--to-volume", "new"]] {
-        for files in [&["--map-uid", "108:112"][..], &["--overwrite"], &["--path", "etc"], &["--to", image]] {
+        for files in [&["--overwrite"][..], &["--path", "etc"], &["--to", image]] {
             let said = run_expecting(2, &[&["restore", archive.to_str().unwrap()], disk, files].concat());
             assert!(said.contains(files[0]) && !Path::new(image).exists(), "{said}");
         }
@@ -135,6 +135,44 @@ fn what_would_mix_up_owners_is_refused_or_named() {
     let (found, said) = restored(at, &archive, 3, "mixed", &["--map-uid", "108:112"]);
     assert!(said.contains("uid 108 and 112 of the backup are both 112 here"), "{said}");
     assert_eq!(found.unwrap()[b"instances/own".as_slice()].uid, 112);
+}
+
+/// By volbak's own writer, and through the kernel.
+#[test]
+fn numbers_are_mapped_on_a_disk_that_is_made_anew() {
+    for (mkfs, put_by) in [("mkfs.ext4 -q", "volbak"), ("mkfs.xfs -q", "kernel")] {
+        let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+        let at = scratch.path();
+        nova(at);
+        let (disk, image) = (at.join("fs.img"), at.join("new.img"));
+        sh(&format!("truncate -s 320M {0}; {mkfs} {0}", quoted(&disk)));
+        let mounted = Mounted::with_options(&disk, &at.join("m"), "loop");
+        sh(&format!("rm -rf {0}/m/lost+found; cp -a {0}/tree/. {0}/m/", quoted(at)));
+        mounted.unmount();
+        let archive = snapshot_expecting(0, &disk, &at.join("backup"), &[]);
+        let to = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+        let theirs = format!("{0}/passwd:{0}/group", at.display());
+        let ours = format!("{0}/tree/etc/passwd:{0}/tree/etc/group", at.display());
+
+        let counted =
+            run_expecting(0, &[&to[..], &["--map-uid", "108:112", "--map-uid", "112:7", "--dry-run"]].concat());
+        assert!(counted.contains("uid 108 becomes 112: 6 entries, 2 in ACLs") && !image.exists(), "{counted}");
+        let refused = run_expecting(1, &[&to[..], &["--map-from", &theirs]].concat());
+        assert!(refused.contains("--map-to") && !image.exists(), "{refused}");
+
+        let done = run_expecting(0, &[&to[..], &["--map-from", &ours, "--map-to", &theirs, "--json"]].concat());
+        assert!(done.contains(&format!("\"by\": \"{put_by}\"")), "{done}");
+        let mounted = Mounted::with_options(&image, &at.join("m"), "loop,ro");
+        let mut found = fingerprint(&mounted.point);
+        found.remove(b"lost+found".as_slice());
+        // XFS shows where it has the ACLs.
+        found.values_mut().for_each(|entry| entry.xattrs.retain(|name, _| !name.starts_with(b"trusted.SGI_ACL_")));
+        assert_equal_trees(&expected(at, &by_hand((64_055, 108), 50)), &found);
+        mounted.unmount();
+
+        let mixed = run_expecting(3, &[&to[..], &["--map-uid", "108:112", "--yes-erase=new.img"]].concat());
+        assert!(mixed.contains("uid 108 and 112 of the backup are both 112 here"), "{mixed}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::carry_out::CarryOutError;
 use super::one_region::OneRegionError;
 use super::target::TargetError;
+use crate::run::restore::names::IdError;
 use crate::store::IsImage;
 
 /// Why a disk was not restored.
@@ -21,6 +22,9 @@ pub enum DeviceError {
     /// The backup does not have the region, or not by itself. Nothing was written.
     #[error(transparent)]
     Region(#[from] OneRegionError),
+    /// Owners and groups cannot be mapped. Nothing was written.
+    #[error(transparent)]
+    Ids(#[from] IdError),
     /// It is impossible. Nothing was written.
     #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
     Refused(Vec<String>),

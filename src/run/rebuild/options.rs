@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::target::TargetSpec;
 use crate::outside::Cancel;
 use crate::outside::host::processors;
+use crate::run::restore::names::IdWish;
 
 /// Options for restoring a disk.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct DeviceOptions {
     pub yes_erase: Option<String>,
     /// Whether content may be erased for a backup that is known to be bad.
     pub even_if_bad: bool,
+    /// The mapping of owners and groups of files. An image of a region is put back as it is.
+    pub ids: IdWish,
     /// The number of decompression threads.
     pub threads: usize,
     /// Cancels the operation.
@@ -38,6 +41,7 @@ impl DeviceOptions {
             plain_md: false,
             yes_erase: None,
             even_if_bad: false,
+            ids: IdWish::default(),
             threads: processors(),
             cancel: Cancel::default(),
         }

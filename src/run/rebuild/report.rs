@@ -42,4 +42,9 @@ impl DeviceReport {
         let whole = |report: &RestoreReport| report.is_complete() && report.shortfalls.is_empty();
         self.failures.is_empty() && self.files.values().all(whole)
     }
+
+    /// Whether owners or groups that differed in the backup are one now, as they were mapped.
+    pub fn has_merged_ids(&self) -> bool {
+        self.files.values().any(|report| !report.merged_ids.is_empty())
+    }
 }

@@ -101,6 +101,11 @@ pub enum IdError {
     /// The archive has no such file.
     #[error("the backup has no etc/passwd and etc/group: give those of the machine that was backed up as --map-from")]
     NoneInside,
+    /// For a disk, the names of one side only were given.
+    #[error(
+        "which filesystem of a disk has the names is not known: give the files of both sides, --map-from and --map-to"
+    )]
+    OneSide,
     /// The archive's file is unusable.
     #[error("{path} in the backup cannot be used: {what}")]
     Inside {
@@ -121,6 +126,12 @@ pub(super) struct Resolved {
 }
 
 impl IdWish {
+    /// Whether nothing is to be mapped.
+    #[doc(hidden)]
+    pub fn is_empty(&self) -> bool {
+        self.uids.is_empty() && self.gids.is_empty() && !self.by_name()
+    }
+
     pub(super) fn by_name(&self) -> bool {
         self.from.is_some() || self.to.is_some()
     }
@@ -136,6 +147,12 @@ impl IdWish {
         let map =
             |mappings: &[Mapping], which| IdMap::new(mappings).map_err(|source| IdError::Mapping { which, source });
         Ok(IdMaps { uids: map(&self.uids, "uid")?, gids: map(&self.gids, "gid")? })
+    }
+
+    /// Whether it can be applied to a disk, of which no filesystem needs to have the names of another: numbers, or files of names
+    /// for both sides.
+    pub(in crate::run) fn check_for_disk(&self) -> Result<(), IdError> {
+        if self.needs_inside() { Err(IdError::OneSide) } else { self.resolve(None).map(drop) }
     }
 
     /// The complete mappings. `inside` are the backup's own files, if needed and present.

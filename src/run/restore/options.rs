@@ -78,11 +78,12 @@ impl RestoreOptions {
     pub(crate) fn into_new_filesystem(
         name: impl Into<PathBuf>,
         root: BorrowedFd<'_>,
+        ids: &IdWish,
         threads: usize,
         cancel: &Cancel,
     ) -> Self {
         let opened = Some(format!("/proc/self/fd/{}", root.as_raw_fd()).into());
-        Self { opened, ..Self::into_unmounted(name, threads, cancel) }
+        Self { opened, ..Self::into_unmounted(name, ids, threads, cancel) }
     }
 
     /// The path of the target directory.
@@ -91,12 +92,13 @@ impl RestoreOptions {
     }
 
     /// The same for a filesystem that is not mounted, which messages call `name`.
-    pub(crate) fn into_unmounted(name: impl Into<PathBuf>, threads: usize, cancel: &Cancel) -> Self {
+    pub(crate) fn into_unmounted(name: impl Into<PathBuf>, ids: &IdWish, threads: usize, cancel: &Cancel) -> Self {
         Self {
             existing: Existing::Overwrite,
             devices: true,
             top: true,
             keep_set_id: true,
+            ids: ids.clone(),
             threads,
             cancel: cancel.clone(),
             ..Self::into_directory(name)

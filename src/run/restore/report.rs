@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::attributes::Restorer;
+use super::ids::{IdMaps, Uses};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::shown::counted;
 
@@ -42,6 +43,15 @@ pub struct RestoreReport {
 }
 
 impl RestoreReport {
+    /// Reports the ids that several of the backup's are mapped to.
+    pub(super) fn merge_ids(&mut self, uses: &Uses, maps: &IdMaps, to: &Path, observer: &dyn Observer) {
+        self.merged_ids = uses.merged(maps);
+        for what in &self.merged_ids {
+            let place = to.display().to_string();
+            observer.on_event(&Event::Problem(Problem::new(Severity::Warning, place, what.clone())));
+        }
+    }
+
     /// Reports the attributes that could not be set.
     pub(super) fn take_shortfalls(&mut self, restorer: &Restorer, to: &Path, observer: &dyn Observer) {
         for (what, count) in restorer.shortfalls() {

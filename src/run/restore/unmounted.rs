@@ -38,10 +38,11 @@ pub(crate) fn restore_unmounted(
     begun.tell_findings(files, observer);
     let mut run = Pass::new(Onto::Ext4(Box::new(putter)), &begun, options, observer);
     run.read_all(&begun)?;
-    let Pass { onto, mut report, .. } = run;
+    let Pass { onto, mut report, uses, .. } = run;
     let Onto::Ext4(putter) = onto else {
         return Err(RestoreError::of_writer(WriteError::Refused(Errno::BADF), &options.to));
     };
+    report.merge_ids(&uses, &begun.ids, &options.to, observer);
     let restorer = putter.finish().map_err(|error| RestoreError::of_writer(error, &options.to))?;
     report.take_shortfalls(&restorer, &options.to, observer);
     Ok(report)

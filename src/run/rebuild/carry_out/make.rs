@@ -17,6 +17,7 @@ use crate::run::rebuild::ext_settings::{self, OFF_WHILE_MOUNTED, When, reserved_
 use crate::run::rebuild::makefs::call::ToolCall;
 use crate::run::rebuild::makefs::names::has;
 use crate::run::rebuild::makefs::tune2fs;
+use crate::run::rebuild::options::DeviceOptions;
 use crate::run::rebuild::plan::MakeStep;
 use crate::run::rebuild::report::DeviceReport;
 use crate::run::restore::select::Part;
@@ -205,8 +206,8 @@ impl Carried<'_> {
             }
         };
         let name = shown::path(region.as_bytes());
-        let (threads, cancel) = (self.options.threads, &self.options.cancel);
-        let options = RestoreOptions::into_new_filesystem(name, root.as_fd(), threads, cancel);
+        let DeviceOptions { ids, threads, cancel, .. } = self.options;
+        let options = RestoreOptions::into_new_filesystem(name, root.as_fd(), ids, *threads, cancel);
         let restored = match restore_part(self.files, &options, part, self.observer) {
             Ok(restored) => restored,
             Err(RestoreError::Stopped) => return Err(CarryOutError::Stopped),

@@ -6,6 +6,7 @@ use super::carried::Carried;
 use super::device::RegionDevice;
 use super::error::{CarryOutError, io_error};
 use crate::events::{Event, Problem, Severity};
+use crate::run::rebuild::options::DeviceOptions;
 use crate::run::rebuild::plan::MakeStep;
 use crate::run::rebuild::report::{DeviceReport, PutBy};
 use crate::run::restore::select::Part;
@@ -95,7 +96,8 @@ impl Carried<'_> {
             Err(WriteError::Refused(error)) => return Err(failed(error.into())),
         };
         let name = shown::path(region.as_bytes());
-        let options = RestoreOptions::into_unmounted(name, self.options.threads, &self.options.cancel);
+        let DeviceOptions { ids, threads, cancel, .. } = self.options;
+        let options = RestoreOptions::into_unmounted(name, ids, *threads, cancel);
         match restore_unmounted(self.files, &options, part, writer, self.observer) {
             Ok(restored) => Ok(Put::Restored(Box::new(restored))),
             Err(RestoreError::LeftToKernel(why)) => Ok(Put::Left { why, is_begun: true }),

@@ -125,8 +125,10 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
         if work.json {
             let mut json =
                 serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null });
-            if let Some(owners) = owners {
-                json["owners"] = serde_json::to_value(owners)?;
+            if let Some(DryRun { entries, uids, gids, uncounted_owners, merged, .. }) = owners {
+                json["owners"] = serde_json::json!({
+                    "entries": entries, "uids": uids, "gids": gids, "uncounted_owners": uncounted_owners, "merged": merged,
+                });
             }
             print_json(&with_volume(json, work))?;
         } else {

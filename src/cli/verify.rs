@@ -14,7 +14,7 @@ use volbak::run::catalogue;
 use volbak::run::check::record::Record;
 use volbak::run::check::{CheckLevel, Verdict};
 use volbak::run::unsigned::{PlainBackups, Seen, is_expected};
-use volbak::run::verify::choose::{Choice, DueBackup, choose};
+use volbak::run::verify::choose::{DueBackup, MOST_WITHOUT_VERDICT, in_turn};
 use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, many};
 use volbak::shown::counted;
 use volbak::store::at_once::AtOnce;
@@ -133,17 +133,14 @@ impl VerifyArgs {
             (named, is_any_doubtful && is_expected(config.as_ref()))
         };
         has_problem |= has_doubtful;
-        let choice = Choice {
-            sample: self.sample.map(|sample| usize::try_from(sample).unwrap_or(usize::MAX)),
-            older_than: self.older_than.map(|days| TimeDelta::days(days.into())),
-        };
-        if choice == Choice::default() {
+        if self.sample.is_none() && self.older_than.is_none() {
             // In the order of the arguments.
             return Ok((all, has_problem));
         }
         let level = if self.boot { CheckLevel::Boot } else { self.level() };
         let candidates = AtOnce::default().map(all, |files| DueBackup::read(files, level));
-        Ok((choose(candidates, choice, SystemClock.now()), has_problem))
+        let older_than = self.older_than.map(|days| TimeDelta::days(days.into()));
+        Ok((in_turn(candidates, older_than, SystemClock.now()), has_problem))
     }
 }
 
@@ -157,16 +154,20 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         options.level > CheckLevel::Quick || !options.second_opinion,
         "--second-opinion reads the archive, and --level quick does not: use --level full"
     );
-    let (backups, has_problem) = args.chosen()?;
+    let (mut backups, has_problem) = args.chosen()?;
     let how_to_boot = args.boot.then(|| args.boot_options(&options));
     let progress = Progress::new(verbosity);
     let commands: Arc<dyn RunCommand> = Arc::new(SystemCommands);
     let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };
     let mut class = if has_problem { ExitClass::WithProblems } else { ExitClass::Well };
     let mut reports = Vec::new();
-    progress.on_event(&Event::RunStarted { sources: backups.len() as u64, bytes: 0 });
+    let sample = args.sample.map_or(backups.len(), |sample| usize::try_from(sample).unwrap_or(usize::MAX));
+    let wanted = sample.min(backups.len());
+    // In place of those that cannot be read, whose turn it would be each time, others are verified.
+    backups.truncate(wanted + MOST_WITHOUT_VERDICT);
+    progress.on_event(&Event::RunStarted { sources: wanted as u64, bytes: 0 });
     let without_verdict =
-        many::verify_each(&backups, &options, around, !args.no_record, &mut |files, mut verified| {
+        many::verify_each(&backups, wanted, &options, around, !args.no_record, &mut |files, mut verified| {
             progress.done();
             let mut report = verified.report;
             if let Some(how) = how_to_boot.as_ref().filter(|_| report.verdict != Verdict::Bad) {
@@ -213,6 +214,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     if !args.no_record {
         class = class.max(note_in_catalogue(args, &progress)?);
     }
+    let verified = reports.len() as u64;
     let printed = if args.json {
         print_json(&serde_json::json!({ "backups": reports, "without_verdict": without_verdict }))
     } else if backups.is_empty() {
@@ -220,11 +222,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     } else {
         Ok(())
     };
-    Ok(after_printing(
-        printed,
-        &format!("{} verified", counted((backups.len() - without_verdict.len()) as u64, "backup is", "backups are")),
-        class,
-    ))
+    Ok(after_printing(printed, &format!("{} verified", counted(verified, "backup is", "backups are")), class))
 }
 
 /// Writes the new records into the catalogue of an object store.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 mod error;
+mod tainted;
 
 pub(super) use self::error::PreviousError;
 use self::error::UnusableError;
+use self::tainted::tainted;
 use super::backup::earlier::{EarlierBackup, EarlierBackups};
 use super::backup::same_source::is_same_source;
 use super::locate;
@@ -21,7 +23,7 @@ use crate::archive::level::CompressionLevel;
 use crate::encryption::EncryptionOptions;
 use crate::entry::Timestamp;
 use crate::layout::Region;
-use crate::manifest::{CarriedRecord, DigestsRecord, EncryptionRecord, Manifest, PoolRecord, SourceRecord};
+use crate::manifest::{DigestsRecord, EncryptionRecord, Manifest, PoolRecord, SourceRecord};
 use crate::outside::digest::sha256_of;
 use crate::outside::unnamed::unnamed_file;
 use crate::outside::{BlockRead, Cancel, FileBlocks};
@@ -217,38 +219,6 @@ fn newest(
     }
 }
 
-/// Which of the backups may have content of a bad one: content carried from that would pass every check except the one that
-/// found it. `bad`: those that are bad themselves.
-fn tainted(backups: &[&Manifest], bad: Vec<bool>) -> Vec<bool> {
-    if !bad.contains(&true) {
-        return bad;
-    }
-    let carried: Vec<Option<&CarriedRecord>> = backups.iter().map(|backup| backup.carried.as_ref()).collect();
-    let parents: Vec<Option<usize>> = carried
-        .iter()
-        .map(|carried| backups.iter().position(|backup| carried.is_some_and(|carried| is_parent(backup, carried))))
-        .collect();
-    // What a store copied was not compared with its digests. If the link between was removed, the bad backup may have
-    // been before it.
-    let lost_its_parent =
-        |at: usize| parents[at].is_none() && carried[at].is_some_and(|carried| carried.on_server.is_some());
-    let mut tainted: Vec<bool> = bad.iter().enumerate().map(|(at, bad)| *bad || lost_its_parent(at)).collect();
-    // Each round follows one link at least; the order of dates is that of clocks.
-    while let Some(at) =
-        (0..tainted.len()).find(|at| !tainted[*at] && parents[*at].is_some_and(|parent| tainted[parent]))
-    {
-        tainted[at] = true;
-    }
-    tainted
-}
-
-/// Whether this is the backup that was carried forward. Where it has no SHA-1, its name counts, too: earlier versions recorded
-/// the digest of an index that only a key shows.
-fn is_parent(manifest: &Manifest, carried: &CarriedRecord) -> bool {
-    let has_its_name = carried.parent_archive_sha1.is_empty() && carried.parent == manifest.stem;
-    carried.parent_identity() == manifest.identity() || has_its_name
-}
-
 fn read_manifest(files: &Backup) -> Result<Manifest, PreviousError> {
     files.read_public_manifest().map_err(|error| match error {
         ReadError::Io(source) => PreviousError::ReadManifest { path: files.manifest_path(), source },
@@ -408,6 +378,3 @@ fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previ
     let reread_from = on_server.map_or(0, |on_server| on_server.reread_to);
     Ok(Previous { parent, share, trust, digests, reread_from })
 }
-
-#[cfg(test)]
-mod tests;

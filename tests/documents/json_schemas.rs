@@ -88,6 +88,8 @@ fn what_verbs_of_an_operator_print_is_what_the_schemas_say() {
     let disk = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap(), "--dry-run", "--json"];
     let planned = described(&host.volbak(&disk), "restore-disk-dry-run");
     assert_eq!((planned["plan"]["source_bytes"].as_u64(), image.exists()), (Some(8 << 20), false), "{planned}");
+    let planned = described(&host.volbak(&[&disk[..], &["--map-uid=0:7"]].concat()), "restore-disk-dry-run");
+    assert_eq!((&planned["owners"]["uids"][0]["old"], &planned["owners"]["uids"][0]["new"]), (&0.into(), &7.into()));
 
     // The same onto a filesystem that is too small.
     let small = host.at("small");

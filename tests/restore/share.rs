@@ -131,6 +131,14 @@ fn the_others_are_verified_after_one_that_could_not_be_read() {
     let archive = share.file(".tar.gz");
     let snapshot = ["-q", "snapshot", share.at.join("disk.img").to_str().unwrap()].map(str::to_owned);
     assert!(share.volbak(&snapshot.each_ref().map(String::as_str)).status.success());
+    // Of a sample, too: it would be its turn each time.
+    let sample = ["verify", "--sample", "1", "--json"];
+    let (output, _) = share.failing_output(&["pread64:error=EIO:when=1+"], &archive, &sample);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&found["backups"][0]["verdict"], found["without_verdict"].as_array().unwrap().len()),
+        (&"good".into(), 1)
+    );
     let (output, _) = share.failing_output(&["pread64:error=EIO:when=1+"], &archive, &["verify", "--all", "--json"]);
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(found["backups"].as_array().unwrap().len(), 1, "{found}");

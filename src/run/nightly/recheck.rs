@@ -10,12 +10,9 @@ use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
 use crate::run::check::{CheckError, CheckLevel, Verdict};
 use crate::run::prune::Shelf;
-use crate::run::verify::choose::{Choice, DueBackup, choose};
+use crate::run::verify::choose::{DueBackup, MOST_WITHOUT_VERDICT, in_turn};
 use crate::run::verify::{Surroundings, VerifyOptions, VerifyReport, verify};
 use crate::store::Backup;
-
-/// Backups without a verdict, of a night, after which no more are tried.
-const MOST_WITHOUT_VERDICT: usize = 20;
 
 impl Night<'_> {
     /// Verifies until the share is done, the time is up, or the run is cancelled.
@@ -46,11 +43,11 @@ impl Night<'_> {
         let mut tries_left = left + MOST_WITHOUT_VERDICT;
         for files in due {
             let is_over = began.elapsed() >= options.time_budget || self.reached_limit().is_some();
-            if is_over || self.world.cancel.is_cancelled() || !is_present(self.config, self.destination) {
+            if is_over || left == 0 || tries_left == 0 || !is_present(self.config, self.destination) {
                 return;
             }
-            if left == 0 || tries_left == 0 {
-                return;
+            if self.world.cancel.is_cancelled() {
+                break;
             }
             tries_left -= 1;
             // One that cannot be read, or whose result cannot be stored, is the first again in the next night: it takes no turn.
@@ -59,6 +56,9 @@ impl Night<'_> {
             {
                 left -= 1;
             }
+        }
+        if self.world.cancel.is_cancelled() {
+            self.tell(Severity::Warning, "verify", "interrupted; the next run continues");
         }
     }
 
@@ -114,5 +114,5 @@ fn due(shelves: &[Shelf], level: CheckLevel, now: DateTime<Utc>) -> Vec<Backup> 
             last_look: shelf.records.get(&entry.stem).and_then(|record| record.last_look(level)),
         })
         .collect();
-    choose(all, Choice::default(), now)
+    in_turn(all, None, now)
 }

@@ -6,6 +6,9 @@ use crate::run::check::{CheckLevel, record};
 use crate::store::Backup;
 use crate::store::retention::is_future;
 
+/// Backups without a verdict after which no others take their turn.
+pub const MOST_WITHOUT_VERDICT: usize = 20;
+
 /// A backup that may be due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueBackup {
@@ -15,15 +18,6 @@ pub struct DueBackup {
     pub taken_at: Option<DateTime<Utc>>,
     /// Its last verification at the level of this one or above, whatever the verdict.
     pub last_look: Option<DateTime<Utc>>,
-}
-
-/// Limits of the selection. Without either field, all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// The maximum number.
-    pub sample: Option<usize>,
-    /// Only those whose last verification is older than this, or that have none.
-    pub older_than: Option<TimeDelta>,
 }
 
 impl DueBackup {
@@ -36,13 +30,14 @@ impl DueBackup {
 }
 
 /// The backups that are due, in order: first those never verified, then by the time of the last verification, then
-/// by age, and then by name. The order is deterministic.
-pub fn choose(mut candidates: Vec<DueBackup>, choice: Choice, now: DateTime<Utc>) -> Vec<Backup> {
+/// by age, and then by name. The order is deterministic. With `older_than`, only those whose last verification is older than
+/// this, or that have none.
+pub fn in_turn(mut candidates: Vec<DueBackup>, older_than: Option<TimeDelta>, now: DateTime<Utc>) -> Vec<Backup> {
     // The clock was wrong then.
     for candidate in &mut candidates {
         candidate.last_look = candidate.last_look.filter(|look| !is_future(*look, now));
     }
-    if let Some(age) = choice.older_than {
+    if let Some(age) = older_than {
         // No verification is older than the earliest time.
         let limit = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
         candidates.retain(|candidate| candidate.last_look.is_none_or(|look| look < limit));
@@ -52,7 +47,6 @@ pub fn choose(mut candidates: Vec<DueBackup>, choice: Choice, now: DateTime<Utc>
         let name = |one: &DueBackup| (one.files.directory().to_owned(), one.files.stem().to_owned());
         key(a).cmp(&key(b)).then_with(|| name(a).cmp(&name(b)))
     });
-    candidates.truncate(choice.sample.unwrap_or(usize::MAX));
     candidates.into_iter().map(|candidate| candidate.files).collect()
 }
 
@@ -60,7 +54,7 @@ pub fn choose(mut candidates: Vec<DueBackup>, choice: Choice, now: DateTime<Utc>
 mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
 
-    use super::{Choice, DueBackup, choose};
+    use super::{DueBackup, in_turn};
     use crate::store::Backup;
 
     fn day(number: i64) -> DateTime<Utc> {
@@ -72,7 +66,7 @@ mod tests {
         DueBackup { files, taken_at: taken.map(day), last_look: look.map(day) }
     }
 
-    fn chosen(sample: Option<usize>, days: Option<i64>) -> Vec<String> {
+    fn chosen(days: Option<i64>) -> Vec<String> {
         let all = vec![
             candidate("seen-twice", Some(1), Some(90)),
             candidate("seen-long-ago", Some(5), Some(10)),
@@ -81,22 +75,19 @@ mod tests {
             candidate("old", Some(2), None),
             candidate("no-manifest", None, None),
         ];
-        let choice = Choice { sample, older_than: days.map(TimeDelta::days) };
-        choose(all, choice, day(100)).into_iter().map(|files| files.stem().to_owned()).collect()
+        in_turn(all, days.map(TimeDelta::days), day(100)).into_iter().map(|files| files.stem().to_owned()).collect()
     }
 
     #[test]
     fn those_that_never_had_a_look_come_first_and_then_the_longest_ago() {
         let order = ["no-manifest", "old", "new-a", "new-b", "seen-long-ago", "seen-twice"];
-        assert_eq!(chosen(None, None), order);
-        assert_eq!(chosen(Some(2), None), order[..2]);
-        assert_eq!(chosen(Some(0), None), [""; 0]);
+        assert_eq!(chosen(None), order);
     }
 
     #[test]
     fn a_look_is_old_when_it_is_longer_ago_than_was_said() {
-        assert_eq!(chosen(None, Some(9)).last().unwrap(), "seen-twice");
-        assert_eq!(chosen(None, Some(10)).last().unwrap(), "seen-long-ago");
-        assert_eq!(chosen(Some(9), Some(i64::from(u32::MAX))).len(), 4);
+        assert_eq!(chosen(Some(9)).last().unwrap(), "seen-twice");
+        assert_eq!(chosen(Some(10)).last().unwrap(), "seen-long-ago");
+        assert_eq!(chosen(Some(i64::from(u32::MAX))).len(), 4);
     }
 }

@@ -36,10 +36,11 @@ pub struct WithoutVerdict {
     pub why: String,
 }
 
-/// Verifies these backups, with `recorded` writes the record beside each, and passes each to `each` in order. One that
-/// could not be read is a problem, and has no verdict; returns those. Ends if the destination is gone.
+/// Verifies these backups until there are `wanted` verdicts, with `recorded` writes the record beside each, and passes each to
+/// `each` in order. One that could not be read is a problem, and has no verdict; returns those. Ends if the destination is gone.
 pub fn verify_each(
     backups: &[Backup],
+    wanted: usize,
     options: &VerifyOptions,
     around: Surroundings<'_>,
     recorded: bool,
@@ -49,7 +50,11 @@ pub fn verify_each(
     let at_once = AtOnce::default();
     let is_at_once = options.level == CheckLevel::Quick && at_once.threads() > 1;
     let turn = if is_at_once { at_once.threads() * TURNS } else { 1 };
-    for backups in backups.chunks(turn) {
+    let (mut rest, mut wanted) = (backups, wanted);
+    while let Some((backups, after)) =
+        rest.split_at_checked(turn.min(wanted).min(rest.len())).filter(|(now, _)| !now.is_empty())
+    {
+        rest = after;
         let early = if is_at_once {
             let around = Surroundings { observer: &Silent, ..around };
             at_once.map(backups.iter().collect(), |files| {
@@ -93,6 +98,7 @@ pub fn verify_each(
             };
             let outcome = verified.report.summary();
             around.observer.on_event(&Event::SourceFinished { source, outcome, worst });
+            wanted -= 1;
             each(files, verified);
         }
     }

@@ -12,29 +12,29 @@ use super::log;
 #[derive(Debug, Args)]
 pub(crate) struct OwnerArgs {
     /// Map the user OLD to NEW, also in ACLs: numbers, or ranges such as 1000-1999:101000-101999; may be repeated
-    #[arg(long, value_name = "OLD:NEW")]
-    map_uid: Vec<Mapping>,
+    #[arg(long = "map-uid", value_name = "OLD:NEW")]
+    uids: Vec<Mapping>,
     /// Map the group OLD to NEW, in the same way
-    #[arg(long, value_name = "OLD:NEW")]
-    map_gid: Vec<Mapping>,
+    #[arg(long = "map-gid", value_name = "OLD:NEW")]
+    gids: Vec<Mapping>,
     /// Map users and groups by name: from the numbers in etc/passwd and etc/group of the backup to those in these
     /// files. If the backup has no such files, or with --map-to, these are the files of the machine that was backed
     /// up. A disk needs both
-    #[arg(long, value_name = "PASSWD:GROUP")]
-    map_from: Option<NameFiles>,
+    #[arg(long = "map-from", value_name = "PASSWD:GROUP")]
+    old_names: Option<NameFiles>,
     /// The files with the new numbers for --map-from [default: those of this host, if the backup has none]
-    #[arg(long, value_name = "PASSWD:GROUP")]
-    map_to: Option<NameFiles>,
+    #[arg(long = "map-to", value_name = "PASSWD:GROUP")]
+    new_names: Option<NameFiles>,
 }
 
 impl OwnerArgs {
     /// What is to be mapped; mappings that contradict each other are wrong usage.
     pub(crate) fn wish(&self) -> Result<IdWish, ExitClass> {
         let mut wish = IdWish::default();
-        wish.uids.clone_from(&self.map_uid);
-        wish.gids.clone_from(&self.map_gid);
-        wish.from.clone_from(&self.map_from);
-        wish.to.clone_from(&self.map_to);
+        wish.uids.clone_from(&self.uids);
+        wish.gids.clone_from(&self.gids);
+        wish.from.clone_from(&self.old_names);
+        wish.to.clone_from(&self.new_names);
         match wish.numbers() {
             Ok(_) => Ok(wish),
             Err(error) => {

@@ -43,6 +43,10 @@ pub(crate) enum AgentError {
     #[error("its guest agent does not freeze its filesystems: {0}")]
     Freeze(String),
     #[error(
+        "its filesystems were thawed before, by something else: the snapshots may be of a filesystem that was written to"
+    )]
+    ThawedBefore,
+    #[error(
         "its guest agent does not thaw its filesystems: {said}; thaw them: virsh -c {URI} qemu-agent-command {domain} \
          '{{\"execute\":\"guest-fsfreeze-thaw\"}}'"
     )]
@@ -121,6 +125,8 @@ impl AroundFreeze for GuestAgent {
         let mut said = String::new();
         for _ in 0..tries {
             match self.ask("guest-fsfreeze-thaw", false) {
+                // After a try whose answer was lost nothing is frozen any more.
+                Ok(..=0) if was_frozen && said.is_empty() => return Err(AgentError::ThawedBefore.into()),
                 Ok(_) => return Ok(()),
                 Err(why) => said = why,
             }

@@ -77,6 +77,9 @@ impl ImageFiles {
         let directory = directory_in(scratch, files, observer)?;
         let image = OpenImage::open(files, cancel)?;
         let mut opened = Opened::open(&image, wanted.region, directory.path(), cancel, observer)?;
+        // Without a choice, all of them are wanted.
+        let severity = if wanted.paths.is_empty() { Severity::Error } else { Severity::Warning };
+        opened.tell_left_out(severity, observer);
         let selection = opened.selection(wanted)?;
         let scratch_error = |source| ImageFilesError::Scratch { path: directory.path().to_owned(), source };
         let create =
@@ -180,6 +183,7 @@ pub fn for_each_entry(
     let directory = directory_in(&scratch, files, observer)?;
     let image = OpenImage::open(files, cancel)?;
     let mut opened = Opened::open(&image, None, directory.path(), cancel, observer)?;
+    opened.tell_left_out(Severity::Warning, observer);
     let selection = opened.selection(WantedFiles { paths, region: None })?;
     for region in &mut opened.regions {
         walk(region, cancel, observer, &mut |region, entry| {

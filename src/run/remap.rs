@@ -88,7 +88,7 @@ pub fn remap(options: &RemapOptions) -> Result<RemapReport, RemapError> {
     let skip = earlier.inodes();
     pass(&root, options, &skip, &astray, Some(&mut journal), &mut report)?;
     if report.problem_count == 0 {
-        journal.complete()?;
+        journal.set_complete(true)?;
     }
     Ok(report)
 }

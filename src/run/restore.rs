@@ -26,6 +26,7 @@ pub mod tree;
 mod unmounted;
 mod wanted;
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -124,6 +125,7 @@ fn restore_from(
         ids: begun.ids.clone(),
         names: Arc::clone(&begun.names),
     };
+    let ours = (!tree.was_empty && !options.is_new_filesystem()).then(HashSet::new);
     let putter = Putter {
         tree,
         restorer: Restorer::of_process(),
@@ -131,6 +133,7 @@ fn restore_from(
         rules,
         below: part.below.clone(),
         locks: Locks::default(),
+        ours,
     };
     let mut run = Pass::new(Onto::Directory(Box::new(putter)), &begun, options, observer);
     run.read_all(&begun)?;

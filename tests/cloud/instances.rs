@@ -41,6 +41,7 @@ case "$*" in
 *"qemu-agent-command {WEB_1} "*freeze-thaw*)
     ls {at}/state | grep -c 'snapshot$' >>{at}/asked
     [ -e {at}/stuck ] && {{ echo 'error: internal error: unable to execute QEMU agent command' >&2; exit 1; }}
+    [ -e {at}/thawed ] && {{ echo '{{"return":0}}'; exit; }}
     echo '{{"return":2}}' ;;
 *) exit 9 ;;
 esac
@@ -131,6 +132,13 @@ fn an_instance_on_this_host_is_frozen_once_around_its_snapshots() {
     let did = host.verb(&["run", "--only", DATA_1, "--only", DATA_2]);
     assert_eq!(asked(&host).iter().filter(|line| **line == agent("thaw")).count(), 3);
     assert!(did.stdout.contains("thaw them: virsh -c qemu:///system qemu-agent-command"), "{did:?}");
+    // One that something else thawed in between.
+    fs::remove_file(host.at("stuck")).unwrap();
+    fs::write(host.at("thawed"), "").unwrap();
+    let did = host.verb(&["run", "--only", DATA_1, "--only", DATA_2]);
+    assert_eq!(asked(&host).iter().filter(|line| **line == agent("thaw")).count(), 1);
+    assert!(did.status == 3 && did.stdout.contains("were thawed before, by something else"), "{did:?}");
+    assert_eq!(newest_set(&host, DATA_1)["quiesced"], false);
     // Not running, or no virsh.
     fs::write(host.at("domstate"), "shut off\n").unwrap();
     let did = host.verb(&["run", "--only", DATA_1, "--only", DATA_2]);

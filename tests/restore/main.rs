@@ -23,3 +23,4 @@ mod shared_host;
 mod testkit;
 mod unmounted;
 mod verify_verb;
+mod what_is_there;

@@ -150,7 +150,7 @@ fn what_changed_since_is_left_alone_and_what_is_not_there_is_named() {
     assert!(String::from_utf8_lossy(&remap(work, &tree, &["--undo"]).stderr).contains("is not used"));
     sh(&format!("chmod 600 {0}/journal; echo '{{}}' >>{0}/journal", quoted(work)));
     let said = String::from_utf8_lossy(&remap(work, &tree, &["--undo"]).stderr).into_owned();
-    assert!(said.contains("journal: line 7 is damaged: {}"), "{said}");
+    assert!(said.contains("journal: line 8 is damaged: {}"), "{said}");
     fs::write(work.join("journal"), "{\"format\":2}\n").unwrap();
     assert!(String::from_utf8_lossy(&remap(work, &tree, &["--undo"]).stderr).contains("is no journal"));
     assert_eq!(remap(work, &tree, &[]).status.code(), Some(2));
@@ -312,4 +312,22 @@ fn many_files_and_a_thousand_levels_take_a_moment() {
     done(work, &tree, &["--undo"]);
     let left = sh(&format!("find {} ! -uid 0 | wc -l", quoted(&tree)));
     assert_eq!(left.trim(), "0");
+}
+
+#[test]
+fn a_half_undone_remap_is_not_complete() {
+    let work = tempfile::tempdir().unwrap();
+    let (work, tree) = (work.path(), work.path().join("tree"));
+    sh(&format!("mkdir {0}; cd {0}; touch a b c; chown 108:108 a b c", quoted(&tree)));
+    let maps = ["--uid", "108:112", "--gid", "108:112"];
+    done(work, &tree, &maps);
+    sh(&format!("chattr +i {}/b", quoted(&tree)));
+    assert_eq!(remap(work, &tree, &["--undo"]).status.code(), Some(3));
+    sh(&format!("chattr -i {}/b", quoted(&tree)));
+    done(work, &tree, &maps);
+    for name in ["a", "b", "c"] {
+        assert_eq!(fs::metadata(tree.join(name)).unwrap().uid(), 112, "{name}");
+    }
+    done(work, &tree, &["--undo"]);
+    assert_eq!(fs::metadata(tree.join("a")).unwrap().uid(), 108);
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 pub use self::choice::VolumeWish;
-use self::choice::{GIB, MARK, chosen, instance, is_free, mark, new_volume, other_project, unfinished};
+use self::choice::{GIB, MARK, chosen, homes, instance, is_free, mark, new_volume, other_project, unfinished};
 pub use self::error::ToVolumeError;
 use self::error::refused;
 use self::place::{Place, lv_name};
@@ -71,9 +71,10 @@ impl ToVolume {
             );
         }
         remarks.extend(unfinished(&volumes));
+        let homes = homes(session.project().as_ref(), entry.as_ref());
         let volume = match &wish.volume {
             None => None,
-            Some(called) => chosen(&volumes, called)?,
+            Some(called) => chosen(&volumes, called, &homes)?,
         };
         let disk_gib = manifest.layout.source.size_bytes.div_ceil(GIB).max(1);
         if let Some(volume) = &volume {
@@ -95,7 +96,7 @@ impl ToVolume {
         }
         let instance = match &wish.attach {
             None => None,
-            Some(called) => Some(instance(&servers, called)?),
+            Some(called) => Some(instance(&servers, called, &homes)?),
         };
         let host = options.host.clone().unwrap_or_else(host::name);
         let volumes_dir = options.volumes_dir.clone();

@@ -48,6 +48,10 @@ impl OpenRegion {
 pub(super) struct Opened {
     pub(super) layout: Layout,
     pub(super) regions: Vec<OpenRegion>,
+    /// The filesystems that cannot be read here, each with the reason.
+    passed: Vec<String>,
+    /// What is no filesystem that volbak reads, by name.
+    raw: Vec<String>,
 }
 
 impl Opened {
@@ -91,11 +95,24 @@ impl Opened {
         if regions.is_empty() {
             return Err(ImageFilesError::NoFiles(passed));
         }
-        for what in passed {
-            let problem = Problem::new(Severity::Warning, "image", format!("{what}; its files are left out"));
-            observer.on_event(&Event::Problem(problem));
+        let is_raw = |region: &&Region| region.handling == Handling::RawImage && !region.name.starts_with("disk.");
+        let names = layout.regions.iter().filter(is_raw).map(|region| shown::text(&region.name));
+        let raw = if only.is_none() { names.collect() } else { Vec::new() };
+        Ok(Self { layout, regions, passed, raw })
+    }
+
+    /// Tells what the image has beside its files that are read; `severity` is that of a filesystem that cannot be read.
+    pub(super) fn tell_left_out(&self, severity: Severity, observer: &dyn Observer) {
+        let tell = |severity, what: String| observer.on_event(&Event::Problem(Problem::new(severity, "image", what)));
+        for what in &self.passed {
+            tell(severity, format!("{what}; its files are left out"));
         }
-        Ok(Self { layout, regions })
+        for name in &self.raw {
+            let what = format!(
+                "{name} has no filesystem that is read: `volbak restore --region {name} --to-image FILE` brings it back"
+            );
+            tell(Severity::Warning, what);
+        }
     }
 
     /// What is wanted of it.

@@ -140,8 +140,9 @@ impl Journal {
         self.file.append(records).map_err(|error| RemapError::of_journal(&self.path, error))
     }
 
-    pub(super) fn complete(&mut self) -> Result<(), RemapError> {
-        let line = Line::Complete { complete: true };
+    /// Says whether all of the tree has the new numbers.
+    pub(super) fn set_complete(&mut self, complete: bool) -> Result<(), RemapError> {
+        let line = Line::Complete { complete };
         self.file.append([line]).map_err(|error| RemapError::of_journal(&self.path, error))
     }
 

@@ -28,7 +28,11 @@ pub fn undo(directory: &Path, path: Option<&Path>, dry_run: bool, cancel: &Cance
         tell_damaged(&earlier, &path, &mut report);
         return Ok(report);
     }
-    let (journal, earlier) = Journal::existing(&path, &header)?;
+    let (mut journal, earlier) = Journal::existing(&path, &header)?;
+    if earlier.is_complete {
+        // From the first change on it is not: the same remap would otherwise do nothing where this is interrupted.
+        journal.set_complete(false)?;
+    }
     // The last change first: an inode that a crafted journal names twice ends as it was first.
     for record in earlier.records.iter().rev() {
         if cancel.is_cancelled() {

@@ -298,7 +298,17 @@ fn parts(path: &[u8]) -> Option<(&[u8], bool)> {
 pub(super) fn read_inside(mut reader: EntryReader<MemberStream>, part: &Part) -> Result<Option<Inside>, IdError> {
     let mut found: BTreeMap<Vec<u8>, (Option<Table>, Option<Table>)> = BTreeMap::new();
     while let Some(item) = reader.next_item() {
-        let Item::Entry(head, _) = item else { continue };
+        let head = match item {
+            Item::Entry(head, _) => head,
+            // It may be one of them: taken for missing, the given files would be those of the other side.
+            Item::Lost { line: None, what, .. } => {
+                return Err(IdError::Inside { path: "etc/passwd".to_owned(), what });
+            }
+            Item::Lost { line: Some(line), what, .. } if is_name_file(&line.path) => {
+                return Err(IdError::Inside { path: escape_path(&line.path), what });
+            }
+            Item::Lost { .. } => continue,
+        };
         if !part.has(plain(&head.path), false) {
             continue;
         }
@@ -325,7 +335,10 @@ pub(super) fn read_inside(mut reader: EntryReader<MemberStream>, part: &Part) ->
         let entry = found.entry(region).or_default();
         *(if is_passwd { &mut entry.0 } else { &mut entry.1 }) = Some(Table::parse(&bytes));
     }
-    let _ = reader.into_source().0.finish();
+    let outcome = reader.into_source().0.finish();
+    if let Some(finding) = outcome.findings.into_iter().next() {
+        return Err(IdError::Inside { path: "etc/passwd".to_owned(), what: finding.what });
+    }
     found.retain(|_, tables| tables.0.is_some());
     // A file in the root is used; one below a directory is then only part of the single filesystem.
     let region = match found.len() {

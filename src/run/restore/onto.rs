@@ -3,7 +3,7 @@
 
 use super::attributes::Rules;
 use super::error::RestoreError;
-use super::options::RestoreOptions;
+use super::options::{Existing, RestoreOptions};
 use super::put::{Outcome, Putter};
 use super::unmounted::putter::Ext4Putter;
 use crate::archive::index::EntryLine;
@@ -23,14 +23,23 @@ impl Onto {
         }
     }
 
+    /// `only_leads`: a directory that only leads to what is wanted.
     pub(super) fn put<S: ChunkSource>(
         &mut self,
         path: &[u8],
         head: &EntryHead,
         line: Option<&EntryLine>,
         reader: &mut EntryReader<S>,
+        only_leads: bool,
     ) -> Outcome {
         match self {
+            // What was not asked for is made where it is missing, and not replaced.
+            Self::Directory(putter) if only_leads && putter.options.existing == Existing::Overwrite => {
+                putter.options.existing = Existing::Keep;
+                let outcome = putter.put(path, head, line, reader);
+                putter.options.existing = Existing::Overwrite;
+                outcome
+            }
             Self::Directory(putter) => putter.put(path, head, line, reader),
             Self::Ext4(putter) => putter.put(path, head, line, reader),
         }

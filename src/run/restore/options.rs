@@ -86,6 +86,11 @@ impl RestoreOptions {
         Self { opened, ..Self::into_unmounted(name, ids, threads, cancel) }
     }
 
+    /// Whether the target has only what its mkfs put there.
+    pub(super) fn is_new_filesystem(&self) -> bool {
+        self.opened.is_some()
+    }
+
     /// The path of the target directory.
     pub(super) fn target(&self) -> &Path {
         self.opened.as_deref().unwrap_or(&self.to)

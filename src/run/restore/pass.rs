@@ -14,7 +14,7 @@ use super::select::Selection;
 use super::wanted::{index_of, plan_of, selects_without_index};
 use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
-use crate::archive::read::head::EntryHead;
+use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan, StreamOutcome};
 use crate::events::{Event, Observer, Problem, Severity};
@@ -39,6 +39,7 @@ pub(super) struct Pass<'a> {
     in_the_way: Vec<String>,
     /// The owner ids, if a mapping is requested.
     pub(super) uses: Uses,
+    selection: Arc<Selection>,
     observer: &'a dyn Observer,
     options: &'a RestoreOptions,
     told: u64,
@@ -53,6 +54,7 @@ impl<'a> Pass<'a> {
             late_links: Vec::new(),
             in_the_way: Vec::new(),
             uses: Uses::default(),
+            selection: Arc::clone(&begun.selection),
             observer,
             options,
             told: 0,
@@ -76,7 +78,8 @@ impl<'a> Pass<'a> {
         }
         self.late_links(archive, sides)?;
         self.tell_what_is_in_the_way();
-        Ok(())
+        // What failed since then was not counted.
+        if self.options.cancel.is_cancelled() { Err(RestoreError::Stopped) } else { Ok(()) }
     }
 
     /// Reads the selected part of the archive once, and restores it.
@@ -183,7 +186,8 @@ impl<'a> Pass<'a> {
         if !self.onto.rules().ids.is_empty() {
             self.uses.note(head);
         }
-        let outcome = self.onto.put(path, head, line, reader);
+        let only_leads = head.kind == HeadKind::Directory && !self.selection.wants(&head.path, true);
+        let outcome = self.onto.put(path, head, line, reader, only_leads);
         if self.onto.has_ended() {
             return;
         }
@@ -255,7 +259,7 @@ impl<'a> Pass<'a> {
         self.fail(&escape_path(path), what);
     }
 
-    /// Restores links whose targets were not selected: the first name gets the data, the others are linked to it.
+    /// Restores links whose targets were not selected, or are not there as they are in the backup: the first name gets the data, the others are linked to it.
     fn late_links(&mut self, archive: &Arc<dyn BlockRead>, sides: &SideFiles) -> Result<(), RestoreError> {
         let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         for (target, path) in std::mem::take(&mut self.late_links) {
@@ -264,8 +268,7 @@ impl<'a> Pass<'a> {
         if groups.is_empty() {
             return Ok(());
         }
-        let partial = !self.options.paths.is_empty();
-        if let (true, Some(index)) = (partial, index_of(sides)) {
+        if let Some(index) = index_of(sides) {
             let targets: BTreeSet<Vec<u8>> = groups.keys().cloned().collect();
             let select =
                 Box::new(move |line: &EntryLine| line.kind != IndexedKind::HardLink && targets.contains(&line.path));
@@ -286,7 +289,10 @@ impl<'a> Pass<'a> {
         }
         for (target, paths) in groups {
             for path in paths {
-                let what = format!("not restored: what it links to, {}, is not there", escape_path(&target));
+                let what = format!(
+                    "not restored: what it links to, {}, is not there as it is in the backup",
+                    escape_path(&target)
+                );
                 self.fail(&escape_path(&path), &what);
             }
         }

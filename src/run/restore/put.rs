@@ -95,6 +95,9 @@ impl Putter {
                 Outcome::Failed(format!("not restored: its type {} is not known", flag.escape_ascii()))
             }
         };
+        if !matches!(head.kind, HeadKind::Directory) && matches!(outcome, Outcome::Restored | Outcome::Present) {
+            self.note_ours(name);
+        }
         let has_flags = matches!(head.kind, HeadKind::File | HeadKind::Directory);
         if locks != 0 && has_flags && matches!(outcome, Outcome::Restored | Outcome::Present) {
             self.locks.note(&parts, locks, &mut self.restorer);

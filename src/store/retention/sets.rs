@@ -8,7 +8,8 @@ use super::{BackupFacts, Health, Now, Plan, Reason, is_in_the_future};
 type Member<'a> = (usize, usize, &'a BackupFacts);
 
 /// Changes the plans of several sources, each with its backups: a backup is removed only if all members of its set that
-/// are there are, and the newest whole set of each group stays.
+/// are there are, and the newest whole set of each group stays, unless a newer whole one has all of its volumes: a group may be
+/// renamed, and that of an instance has the name that its tenant gives it.
 pub(crate) fn keep_sets(plans: &mut [Plan], backups: &[&[BackupFacts]], now: Now) {
     let mut sets: BTreeMap<&str, Vec<Member<'_>>> = BTreeMap::new();
     for (at, (plan, backups)) in plans.iter().zip(backups).enumerate() {
@@ -29,8 +30,13 @@ pub(crate) fn keep_sets(plans: &mut [Plan], backups: &[&[BackupFacts]], now: Now
             *last = members;
         }
     }
-    let last_whole: Vec<(usize, usize)> =
-        newest.values().flat_map(|members| members.iter().map(|(at, place, _)| (*at, *place))).collect();
+    let is_covered =
+        |set: &[Member<'_>]| newest.values().any(|other| taken_at(other) > taken_at(set) && has_all(other, set));
+    let last_whole: Vec<(usize, usize)> = newest
+        .values()
+        .filter(|members| !is_covered(members))
+        .flat_map(|members| members.iter().map(|(at, place, _)| (*at, *place)))
+        .collect();
     for (at, place) in last_whole {
         let Some(decision) = plans.get_mut(at).and_then(|plan| plan.decisions.get_mut(place)) else { continue };
         // All of its volumes may be gone for good.
@@ -57,6 +63,11 @@ pub(crate) fn keep_sets(plans: &mut [Plan], backups: &[&[BackupFacts]], now: Now
 
 fn group_of<'a>(members: &[Member<'a>]) -> Option<&'a str> {
     members.first().and_then(|(_, _, facts)| facts.set.as_ref()).map(|set| set.group.as_str())
+}
+
+/// Whether one set has the volumes of another.
+fn has_all(set: &[Member<'_>], other: &[Member<'_>]) -> bool {
+    other.iter().all(|(at, ..)| set.iter().any(|(own, ..)| own == at))
 }
 
 fn taken_at(members: &[Member<'_>]) -> Option<chrono::DateTime<chrono::Utc>> {

@@ -427,6 +427,47 @@ fn sets_in(shelves: &[Vec<BackupFacts>; 3], wanted: impl Fn(&BackupFacts) -> boo
     members
 }
 
+#[test]
+fn a_group_that_gets_another_name_each_night_keeps_one_set() {
+    let named = |night: u64, name: &str, members: &[&str]| BackupFacts {
+        set: Some(SetFacts {
+            group: name.to_owned(),
+            id: format!("{name}@{night}"),
+            members: members.iter().map(|member| (*member).to_owned()).collect(),
+        }),
+        ..backup(&format!("2026-08-{night:02}"))
+    };
+    // After twenty nights: what is there of two volumes, of which `last` are the members of the last sets.
+    let left = |last: &[&str]| {
+        let (mut a, mut b): (Vec<BackupFacts>, Vec<BackupFacts>) = (Vec::new(), Vec::new());
+        for night in 1..=20 {
+            let members = if night > 10 { last } else { &["a", "b"] };
+            let new = named(night, &format!("web-{night}"), members);
+            for (shelf, name) in [(&mut a, "a"), (&mut b, "b")] {
+                shelf.push(if members.contains(&name) {
+                    new.clone()
+                } else {
+                    BackupFacts { set: None, ..new.clone() }
+                });
+            }
+            let of = |name: &str, shelf: &[BackupFacts]| {
+                plan(name, shelf, &Policy::days(1), at(&format!("2026-08-{night:02}")), Occasion::Published(&new.id))
+            };
+            let mut plans = vec![of("a", &a), of("b", &b)];
+            keep_sets(&mut plans, &[&a, &b], at(&format!("2026-08-{night:02}")));
+            for (shelf, plan) in [&mut a, &mut b].into_iter().zip(&plans) {
+                shelf.retain(|one| plan.removals().all(|gone| gone != one.id));
+            }
+        }
+        [a, b].map(|shelf| shelf.iter().map(|one| one.id.clone()).collect::<Vec<_>>())
+    };
+    let renamed = left(&["a", "b"]);
+    assert!(renamed.iter().all(|shelf| shelf.len() <= 2), "{renamed:?}");
+    // A set that has fewer volumes does not take the place of one that has more.
+    let smaller = left(&["a"]);
+    assert!(smaller.iter().all(|shelf| shelf.iter().any(|id| id.contains("08-10"))), "{smaller:?}");
+}
+
 /// Three volumes over 120 nights: members fail, are partial, bad, protected, or backed up alone. After each night, no set
 /// has lost a part of what it had, the newest whole set is there, and what no rule keeps goes.
 #[test]

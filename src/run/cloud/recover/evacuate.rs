@@ -164,7 +164,11 @@ pub fn apply(
             journal.note_end(&error, now());
             report.aborted = Some(with_causes(&error));
         } else {
-            let (is_done, at) = (report.instances.iter().all(|one| one.outcome == Outcome::Done), now());
+            // One that Nova was asked for, and gave up, is not asked for again: its journal stays.
+            let asked_before = asked(&begun.earlier);
+            let is_given_up = plan.kept.iter().any(|one| asked_before.contains_key(&one.instance.id));
+            let are_all_done = report.instances.iter().all(|one| one.outcome == Outcome::Done);
+            let (is_done, at) = (are_all_done && !is_given_up, now());
             journal.write(if is_done { Line::Complete { at } } else { Line::Ended { at } })?;
         }
     }

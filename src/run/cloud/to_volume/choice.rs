@@ -30,7 +30,9 @@ pub struct VolumeWish {
 
 /// A remark on each volume that an earlier restore did not complete.
 pub(super) fn unfinished(volumes: &[Volume]) -> impl Iterator<Item = String> {
-    volumes.iter().filter(|volume| volume.metadata.contains_key(MARK)).map(|left| {
+    // A user of the volume can set its metadata, and its status cannot be set by one.
+    let is_left = |volume: &&Volume| volume.status == "maintenance" && volume.metadata.contains_key(MARK);
+    volumes.iter().filter(is_left).map(|left| {
         format!(
             "volume {} ({}, {}) is left from a restore of {} that was not completed: `volbak restore BACKUP --to-volume {}` \
              writes it anew",
@@ -56,15 +58,27 @@ pub(super) fn other_project(own: Option<&Project>, entry: Option<&CloudVolume>) 
     ))
 }
 
-/// The rows with this id, or else with this name.
-fn called_so<'a, T>(rows: &'a [T], called: &str, names: impl Fn(&T) -> (&str, &str)) -> Vec<&'a T> {
-    let by_id: Vec<&T> = rows.iter().filter(|row| names(row).0 == called).collect();
-    if by_id.is_empty() { rows.iter().filter(|row| names(row).1 == called).collect() } else { by_id }
+/// The projects in which a name means something: that of the backup, and that of the user. In another one, any tenant may have
+/// given it.
+pub(super) fn homes(own: Option<&Project>, entry: Option<&CloudVolume>) -> Vec<String> {
+    let own = own.map(|own| own.id.clone());
+    entry.and_then(|entry| entry.project.clone()).into_iter().chain(own).collect()
 }
 
-/// The volume with this id, or else with this name; `None` if there is none.
-pub(super) fn chosen(volumes: &[Volume], called: &str) -> Result<Option<Volume>, ToVolumeError> {
-    let found = called_so(volumes, called, |volume| (&volume.id, &volume.name));
+/// A row of a list: id, name, project.
+type Named<'a> = (&'a str, &'a str, Option<&'a str>);
+
+/// The rows with this id, or else with this name in one of these projects.
+fn called_so<'a, T>(rows: &'a [T], called: &str, homes: &[String], names: impl Fn(&T) -> Named<'_>) -> Vec<&'a T> {
+    let by_id: Vec<&T> = rows.iter().filter(|row| names(row).0 == called).collect();
+    let is_at_home = |project: Option<&str>| project.is_none_or(|project| homes.iter().any(|home| home == project));
+    let is_called_so = |row: &&T| names(row).1 == called && is_at_home(names(row).2);
+    if by_id.is_empty() { rows.iter().filter(is_called_so).collect() } else { by_id }
+}
+
+/// The volume with this id, or else with this name in one of these projects; `None` if there is none.
+pub(super) fn chosen(volumes: &[Volume], called: &str, homes: &[String]) -> Result<Option<Volume>, ToVolumeError> {
+    let found = called_so(volumes, called, homes, |volume| (&volume.id, &volume.name, volume.project.as_deref()));
     match found[..] {
         [] => Ok(None),
         [one] => Ok(Some(one.clone())),
@@ -99,12 +113,15 @@ pub(super) fn is_free(volume: &Volume, servers: &[Server]) -> Result<(), ToVolum
     Ok(())
 }
 
-/// The instance with this id, or else with this name.
-pub(super) fn instance(servers: &[Server], called: &str) -> Result<Server, ToVolumeError> {
-    let found = called_so(servers, called, |server| (&server.id, &server.name));
+/// The instance with this id, or else with this name in one of these projects.
+pub(super) fn instance(servers: &[Server], called: &str, homes: &[String]) -> Result<Server, ToVolumeError> {
+    let found = called_so(servers, called, homes, |server| (&server.id, &server.name, server.project.as_deref()));
     match found[..] {
         [one] => Ok(one.clone()),
-        [] => refused(format!("there is no instance {}", shown::text(called))),
+        [] => refused(format!(
+            "there is no instance {} in the project of the backup or of volbak's user; the id of one in another project is taken",
+            shown::text(called)
+        )),
         _ => refused(format!("several instances are called {}; give the id", shown::text(called))),
     }
 }
@@ -138,4 +155,44 @@ pub(super) fn new_volume(
 /// The value of [`MARK`]. Cinder takes 255 characters.
 pub(super) fn mark(backup: &str) -> String {
     backup.chars().take(255).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MARK, Server, Volume, chosen, instance, unfinished};
+
+    fn volume(id: &str, project: &str) -> Volume {
+        let json = serde_json::json!({
+            "id": id, "name": "data", "status": "available", "size": 1, "os-vol-tenant-attr:tenant_id": project,
+            "metadata": { MARK: "data_01_12_2026" },
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_name_that_another_tenant_gave_is_not_meant() {
+        let (own, foreign) = (volume("1", "own"), volume("2", "foreign"));
+        let homes = ["own".to_owned()];
+        let found = |volumes: &[Volume], called| chosen(volumes, called, &homes).unwrap().map(|volume| volume.id);
+        assert_eq!(found(std::slice::from_ref(&foreign), "data"), None);
+        assert_eq!(found(&[foreign.clone(), own], "data").as_deref(), Some("1"));
+        assert_eq!(found(&[foreign], "2").as_deref(), Some("2"), "an id has one meaning");
+
+        let server = |project: &str| -> Server {
+            serde_json::from_value(
+                serde_json::json!({ "id": "s", "name": "web", "status": "ACTIVE", "tenant_id": project }),
+            )
+            .unwrap()
+        };
+        assert!(instance(&[server("foreign")], "web", &homes).is_err());
+        assert!(instance(&[server("own")], "web", &homes).is_ok());
+    }
+
+    #[test]
+    fn metadata_of_a_tenant_is_no_unfinished_restore() {
+        let mut left = volume("1", "own");
+        assert_eq!(unfinished(std::slice::from_ref(&left)).count(), 0);
+        left.status = "maintenance".to_owned();
+        assert_eq!(unfinished(&[left]).count(), 1);
+    }
 }

@@ -13,10 +13,16 @@ use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::EntryHead;
 use crate::entry::Timestamp;
+use crate::outside::inode_flags;
 use crate::run::restore::attributes::Attributes;
 use crate::run::restore::data::{is_equal, write_data};
 use crate::run::restore::options::Existing;
 use crate::run::restore::tree::{is_directory, mtime_of, stat_here};
+
+/// Whether a file is immutable or append-only.
+fn is_locked(file: &File) -> bool {
+    inode_flags::of_open(file).0 & inode_flags::LOCKS != 0
+}
 
 impl Putter {
     pub(super) fn put_file<S: ChunkSource>(
@@ -51,12 +57,13 @@ impl Putter {
                         Ok(equal.then_some(file))
                     });
                     return match compared {
-                        // It was restored with other rules, or was changed since.
-                        Ok(Some(file)) if !attributes.are_of(&facts) => {
+                        // It is complete, and nothing in it can be changed.
+                        Ok(Some(file)) if attributes.are_of(&facts) && is_locked(&file) => Outcome::Present,
+                        // It was restored with other rules, was changed since, or could not get them all.
+                        Ok(Some(file)) => {
                             let set = attributes.set_open(&file.into(), &mut self.restorer);
                             set.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::Present)
                         }
-                        Ok(Some(_)) => Outcome::Present,
                         Ok(None) => Outcome::Failed(
                             "not restored: a file with the same size and time and other content is there".to_owned(),
                         ),

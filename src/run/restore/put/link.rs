@@ -83,6 +83,9 @@ impl Putter {
                 // The target's name now belongs to another entry.
                 return Err(Errno::NOENT);
             }
+            if !self.is_ours(&wanted) {
+                return Err(Errno::NOENT);
+            }
             let there = stat_here(here, name)?;
             if there.is_some() {
                 self.tree.check_own_name(name)?;

@@ -1,6 +1,8 @@
 //! The tree, the restoring process, and common functions for all types of entries.
 
-use rustix::fs::AtFlags;
+use std::collections::HashSet;
+
+use rustix::fs::{AtFlags, Stat};
 use rustix::io::Errno;
 
 use super::error::{EXISTS, NameError, in_words};
@@ -69,7 +71,12 @@ pub struct Putter {
     pub below: Vec<u8>,
     /// Entries that become immutable or append-only at the end.
     pub locks: Locks,
+    /// Device and inode of each file that has the backup's content; `None` if nothing else can be in the tree.
+    pub ours: Option<HashSet<(u64, u64)>>,
 }
+
+/// The maximum number of files to remember; a link to a further one gets the data from the archive.
+const MAX_OURS: usize = 1 << 20;
 
 impl Putter {
     /// The components of an entry's place in the tree.
@@ -85,6 +92,19 @@ impl Putter {
             return Err(NameError::Twice);
         }
         Ok(self.options.existing == Existing::Overwrite)
+    }
+
+    /// Remembers that `name` in the current directory has the backup's content.
+    pub(super) fn note_ours(&mut self, name: &[u8]) {
+        let Some(ours) = self.ours.as_mut().filter(|ours| ours.len() < MAX_OURS) else { return };
+        if let Ok(Some(facts)) = self.tree.here().and_then(|here| stat_here(here, name)) {
+            ours.insert((facts.st_dev, facts.st_ino));
+        }
+    }
+
+    /// Whether a file has the backup's content, and not only its name: what was there before may have another one.
+    pub(super) fn is_ours(&self, facts: &Stat) -> bool {
+        self.ours.as_ref().is_none_or(|ours| ours.contains(&(facts.st_dev, facts.st_ino)))
     }
 
     /// The outcome for an entry whose name is taken by one that is kept.

@@ -126,7 +126,13 @@ impl Cloud {
     }
 
     fn attach(&self, server: &str, volume: &str) {
-        self.lab.session.attach(self.id(server), self.id(volume)).unwrap();
+        // Nova refuses it while the instance is at a task, such as the reboot after the cut before.
+        wait(&format!("{volume} is attached to {server}"), || {
+            match self.lab.session.attach(self.id(server), self.id(volume)) {
+                Err(error) if error.status() == Some(409) => false,
+                other => other.map(|()| true).unwrap(),
+            }
+        });
     }
 
     fn free(&self, volume: &str) {

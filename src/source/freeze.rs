@@ -6,7 +6,7 @@ use rustix::fs::OFlags;
 use crate::events::{Event, Problem, Severity};
 use crate::outside::BlockRead;
 use crate::source::context::Context;
-use crate::source::device::{Node, NodeKind, length_bytes, open_unused, sector_size_bytes, written_sectors};
+use crate::source::device::{Node, NodeKind, WriteWatch, length_bytes, open_unused, sector_size_bytes};
 use crate::source::error::SourceError;
 use crate::source::guard::{Disk, Opened, SnapshotGuard};
 use crate::source::health::Subject;
@@ -75,8 +75,8 @@ fn freeze_device(source: &Source, options: &FreezeOptions, context: &Context) ->
     let NodeKind::BlockDevice(number) = node.kind() else {
         return Err(SourceError::NotFound { spec: name.to_owned(), what: "it is no longer a block device".to_owned() });
     };
-    let written = written_sectors(number);
     let file = open_unused(&node, number, name)?;
+    let watch = WriteWatch::begin(number, &file).map_err(|error| SourceError::io("flushing it", path, error))?;
     let opened = Opened {
         size_bytes: length_bytes(&file).map_err(io_error)?,
         sector_size_bytes: sector_size_bytes(&file).map_err(io_error)?,
@@ -84,9 +84,17 @@ fn freeze_device(source: &Source, options: &FreezeOptions, context: &Context) ->
         file,
         disk: None,
     };
-    let subject = Subject::Device { number, written };
     let now = context.clock.now();
-    Ok(SnapshotGuard::new(name.to_owned(), SnapshotKind::None, opened, subject, None, now, options, context))
+    Ok(SnapshotGuard::new(
+        name.to_owned(),
+        SnapshotKind::None,
+        opened,
+        Subject::Device(watch),
+        None,
+        now,
+        options,
+        context,
+    ))
 }
 
 fn freeze_image(source: &Source, options: &FreezeOptions, context: &Context) -> Result<SnapshotGuard, SourceError> {

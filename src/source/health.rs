@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::outside::RunCommand;
-use crate::source::device::{DeviceNumber, written_sectors};
+use crate::source::device::WriteWatch;
 use crate::source::error::SourceError;
 use crate::source::image::Fingerprint;
 use crate::source::lvm::{LvFacts, Which, lvs};
@@ -44,8 +44,8 @@ impl HealthFlag {
 pub(crate) enum Subject {
     /// A snapshot, the pool of a thin one, and the maximum useful size of a thick one.
     Snapshot { vg: String, lv: String, uuid: String, pool: Option<String>, largest_bytes: u64 },
-    /// A block device, and its write counters when it was opened.
-    Device { number: DeviceNumber, written: Option<(u64, u64)> },
+    /// A block device, watched since it was opened.
+    Device(WriteWatch),
     /// An image file, and its fingerprint when it was opened.
     Image { path: PathBuf, fingerprint: Fingerprint },
 }
@@ -78,14 +78,7 @@ impl Subject {
                 let pool = volumes.iter().find(|volume| Some(&volume.lv) == pool.as_ref());
                 Ok(judge_snapshot(snapshot, pool))
             }
-            Self::Device { number, written } => {
-                let failure = match (written, written_sectors(*number)) {
-                    (Some(before), Some(now)) if *before != now => Some("it was written to while it was read"),
-                    (Some(_), None) => Some("it is gone"),
-                    _ => None,
-                };
-                Ok(Reading { failure: failure.map(str::to_owned), ..Reading::default() })
-            }
+            Self::Device(watch) => Ok(Reading { failure: watch.failure(), ..Reading::default() }),
             Self::Image { path, fingerprint } => {
                 let failure = match Fingerprint::of_path(path) {
                     Ok(now) => fingerprint.difference(&now).map(str::to_owned),

@@ -57,14 +57,25 @@ impl Fingerprint {
     }
 
     pub(crate) fn of_path(path: &Path) -> io::Result<Self> {
-        // NFS answers stat(2) from what it remembers, for seconds; open(2) asks the server.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        Ok(Self::of(&file.metadata()?))
+        Ok(Self::of(&opened(path)?.metadata()?))
+    }
+
+    /// Of a file that others may write all the time: without a recent write, if there is such a moment.
+    pub(crate) fn settled_of_path(path: &Path) -> io::Result<Self> {
+        let file = opened(path)?;
+        match Self::settled(&file)? {
+            Some(settled) => Ok(settled),
+            None => Ok(Self::of(&file.metadata()?)),
+        }
     }
 
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// Whether both are of one file, changed or not.
+    pub(crate) fn is_of_the_file_of(&self, other: &Self) -> bool {
+        self.file == other.file
     }
 
     /// The difference to `now`, in words.
@@ -81,6 +92,12 @@ impl Fingerprint {
             None
         }
     }
+}
+
+/// NFS answers stat(2) from what it remembers, for seconds; open(2) asks the server.
+fn opened(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(fs::File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 /// Whether a file's time (seconds and nanoseconds since 1970) is within `span` of `now`, before or after.

@@ -302,6 +302,7 @@ fn refusals_say_why() {
         run("vgcreate -q vg0 /dev/ubda");
         volumes_that_are_refused();
         devices_that_are_refused();
+        devices_that_are_written_in_other_ways();
         images_that_change();
     });
 }
@@ -432,6 +433,36 @@ fn devices_that_are_refused() {
     assert_eq!(refusal("/dev/ubdb2"), Refusal::InUse("used as swap space".to_owned()));
     run("swapoff /dev/ubdb2");
     assert!(resolve(OsStr::new("/dev/ubdb1"), &SystemCommands).is_ok());
+}
+
+/// What a device's own counters do not see: its bytes are written through the disk, the file or the device that they lie on.
+fn devices_that_are_written_in_other_ways() {
+    let (context, _) = context();
+    let frozen = |device: &str| freeze_with(device, &FreezeOptions::default(), &context).unwrap();
+    let assert_noticed = |guard: SnapshotGuard, what: &str| {
+        match guard.check_health() {
+            Err(SourceError::Unhealthy { reason, .. }) => assert!(reason.contains(what), "{reason}"),
+            other => panic!("{what}: {other:?}"),
+        }
+        guard.finish().unwrap();
+    };
+    let partition = frozen("/dev/ubdb1");
+    write_mib("/dev/ubdb2", 1, 1, 5);
+    partition.check_health().expect("another partition was written, of which nothing is read");
+    write_mib("/dev/ubdb", 100, 1, 5);
+    assert_noticed(partition, "through its disk");
+
+    let path = "/run/mnt/below.img";
+    std::fs::write(path, vec![0; 8 << 20]).unwrap();
+    for (below, what) in [(path, "the file below it, /run/mnt/below.img"), ("/dev/ubdb", "the device below it")] {
+        let device = run(&format!("losetup -f --show {below}"));
+        write_mib(device.trim(), 2, 1, 6);
+        let attached = frozen(device.trim());
+        attached.check_health().unwrap();
+        write_mib(below, 1, 1, 7);
+        assert_noticed(attached, what);
+        run(&format!("losetup -d {}", device.trim()));
+    }
 }
 
 fn images_that_change() {

@@ -15,6 +15,12 @@ pub(super) fn backing_of(directory: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(backing.trim_ascii_end())))
 }
 
+/// The same, if the loop device has all of it.
+pub(super) fn whole_backing_of(directory: &Path) -> Option<PathBuf> {
+    let is_zero = |name: &str| fs::read_to_string(directory.join(name)).is_ok_and(|text| text.trim() == "0");
+    backing_of(directory).filter(|_| is_zero("loop/offset") && is_zero("loop/sizelimit"))
+}
+
 /// The loop devices over a file or device. An unlinked file is matched by its last name.
 pub(super) fn loops_over_backing(wanted: &Path) -> Vec<String> {
     let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino(), found.rdev()));

@@ -79,9 +79,12 @@ pub fn remap(options: &RemapOptions) -> Result<RemapReport, RemapError> {
     }
     earlier.check_whole(&path, &header)?;
     report.resumed = earlier.records.len() as u64;
+    if earlier.is_settled {
+        journal.set_settled(false)?;
+    }
     let mut astray = HashSet::new();
     for record in &earlier.records {
-        if !undo::settle(&root, record, Towards::New, &mut report) {
+        if !undo::settle(&root, record, Towards::New, earlier.is_settled, &mut report) {
             astray.insert(record.inode);
         }
     }
@@ -174,7 +177,7 @@ fn carry_out(
 ) -> Result<(), RemapError> {
     journal.add(batch.iter().map(|(_, record)| record))?;
     for (fd, record) in batch.drain(..) {
-        if let Err(error) = record.apply(&fd, Towards::New) {
+        if let Err(error) = record.apply(&fd, Towards::New, false) {
             report.problem(&record.path, &error);
         }
     }

@@ -175,35 +175,77 @@ impl Record {
         Err(format!("it has the numbers {}:{} now, which came after the change", stat.st_uid, stat.st_gid))
     }
 
-    /// Brings the inode to its new state, or to its old one; from either, and from any between.
-    pub(super) fn apply(&self, fd: &OwnedFd, towards: Towards) -> Result<(), String> {
+    /// Brings the inode to its new state, or to its old one; from either, and from any between. `is_settled` says that no
+    /// inode is between the two: what is missing, somebody took away since.
+    ///
+    /// A later mode and later capabilities stay. A later ACL stays, too, and is an error: it names numbers.
+    pub(super) fn apply(&self, fd: &OwnedFd, towards: Towards, is_settled: bool) -> Result<(), String> {
         let pick = |(old, new): (u32, u32)| if towards == Towards::New { new } else { old };
-        let (uid, gid) = (pick(self.uid), pick(self.gid));
+        let owner = (pick(self.uid), pick(self.gid));
         let failed = |what: &'static str| move |error: Errno| format!("{what}: {}", explained(error));
         let stat = fstat(fd).map_err(failed("it cannot be examined"))?;
-        if (stat.st_uid, stat.st_gid) != (uid, gid) {
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        let is_link = self.kind == FileType::Symlink.as_raw_mode();
+        let path = through(fd);
+        let found =
+            if is_link { Vec::new() } else { self.found(&path).map_err(failed("an attribute cannot be read"))? };
+        if (stat.st_uid, stat.st_gid) != owner {
+            let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
             chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(failed("its owner is not changed"))?;
         }
-        if self.kind == FileType::Symlink.as_raw_mode() {
+        if is_link {
             return Ok(());
         }
-        let path = through(fd);
-        for one in &self.xattrs {
-            let value = if towards == Towards::New { &one.new } else { &one.old };
-            let is_there = attribute(&path, &one.name).map_err(failed("an attribute cannot be read"))?;
+        let mut later = None;
+        for (name, now) in found {
+            let value = match self.xattrs.iter().find(|one| one.name == name) {
+                Some(one) if one.is_known(now.as_ref(), is_settled) => {
+                    Some(if towards == Towards::New { &one.new } else { &one.old })
+                }
+                Some(one) if one.name != CAPABILITIES => {
+                    later = Some("its owner is changed, and its ACL is not: it was changed since, and stays as it is");
+                    None
+                }
+                _ => now.as_ref(),
+            };
+            let Some(value) = value else { continue };
+            let is_there = attribute(&path, name).map_err(failed("an attribute cannot be read"))?;
             if is_there.as_ref() != Some(value) {
-                setxattr(path.as_str(), one.name.as_str(), value, XattrFlags::empty())
+                setxattr(path.as_str(), name, value, XattrFlags::empty())
                     .map_err(failed("its owner is changed, and its ACL or capabilities are not"))?;
             }
         }
         // Last: a change of owner clears set-id bits, and an ACL sets the group's.
-        let mode = fstat(fd).map_err(failed("it cannot be examined"))?.st_mode & MODE;
-        if mode != self.mode {
-            chmod(path.as_str(), Mode::from_raw_mode(self.mode))
-                .map_err(failed("its set-id bits are not set again"))?;
+        let mode = self.mode_after(stat.st_mode & MODE, is_settled);
+        if fstat(fd).map_err(failed("it cannot be examined"))?.st_mode & MODE != mode {
+            chmod(path.as_str(), Mode::from_raw_mode(mode)).map_err(failed("its set-id bits are not set again"))?;
         }
-        Ok(())
+        later.map_or(Ok(()), |what| Err(what.to_owned()))
+    }
+
+    /// The attributes of the record, and the capabilities, which a change of owner takes away.
+    fn found(&self, path: &str) -> Result<Vec<(&str, Option<Vec<u8>>)>, Errno> {
+        let mut names: Vec<&str> = self.xattrs.iter().map(|one| one.name.as_str()).collect();
+        if self.kind == FileType::RegularFile.as_raw_mode() && !names.contains(&CAPABILITIES) {
+            names.push(CAPABILITIES);
+        }
+        names.into_iter().map(|name| Ok((name, attribute(path, name)?))).collect()
+    }
+
+    /// The mode to have, of an inode that has this one: that of the record, if an interrupted change of owner took no more than
+    /// set-id bits from it; otherwise the one that somebody gave it since.
+    fn mode_after(&self, now: u32, is_settled: bool) -> u32 {
+        let has_lost_set_id = now | SET_ID == self.mode | SET_ID && now & !self.mode == 0;
+        if has_lost_set_id && !is_settled { self.mode } else { now }
+    }
+}
+
+impl Attribute {
+    /// Whether an attribute is as the change or its undoing left it, also where either was interrupted.
+    fn is_known(&self, now: Option<&Vec<u8>>, is_settled: bool) -> bool {
+        match now {
+            Some(now) => *now == self.old || *now == self.new,
+            None => self.name == CAPABILITIES && !is_settled,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The journal: one line of JSON for the remap, one for each inode before it is changed, and one at the end.
+//! The journal: one line of JSON for the remap, one for each inode before it is changed, and those that say how far all of it is.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -39,6 +39,7 @@ pub(super) struct Header {
 enum Line {
     Record(Record),
     Complete { complete: bool },
+    Settled { settled: bool },
 }
 
 /// What a journal says was done.
@@ -46,6 +47,8 @@ enum Line {
 pub(super) struct Earlier {
     pub(super) records: Vec<Record>,
     pub(super) is_complete: bool,
+    /// Whether no inode is between its two states: the last run was not killed.
+    pub(super) is_settled: bool,
     /// The mapping, for people.
     pub(super) maps: String,
     pub(super) damaged: Vec<DamagedLine>,
@@ -77,7 +80,11 @@ impl Earlier {
         for line in content.lines {
             match line {
                 Line::Record(record) => earlier.records.push(record),
-                Line::Complete { complete } => earlier.is_complete = complete,
+                Line::Complete { complete } => {
+                    earlier.is_complete = complete;
+                    earlier.is_settled |= complete;
+                }
+                Line::Settled { settled } => earlier.is_settled = settled,
             }
         }
         earlier
@@ -142,7 +149,15 @@ impl Journal {
 
     /// Says whether all of the tree has the new numbers.
     pub(super) fn set_complete(&mut self, complete: bool) -> Result<(), RemapError> {
-        let line = Line::Complete { complete };
+        self.write(Line::Complete { complete })
+    }
+
+    /// Says whether no inode of the journal is between its two states.
+    pub(super) fn set_settled(&mut self, settled: bool) -> Result<(), RemapError> {
+        self.write(Line::Settled { settled })
+    }
+
+    fn write(&mut self, line: Line) -> Result<(), RemapError> {
         self.file.append([line]).map_err(|error| RemapError::of_journal(&self.path, error))
     }
 

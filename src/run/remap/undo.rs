@@ -33,18 +33,21 @@ pub fn undo(directory: &Path, path: Option<&Path>, dry_run: bool, cancel: &Cance
         // From the first change on it is not: the same remap would otherwise do nothing where this is interrupted.
         journal.set_complete(false)?;
     }
+    journal.set_settled(false)?;
     // The last change first: an inode that a crafted journal names twice ends as it was first.
     for record in earlier.records.iter().rev() {
         if cancel.is_cancelled() {
             return Err(RemapError::Cancelled);
         }
-        settle(&root, record, Towards::Old, &mut report);
+        settle(&root, record, Towards::Old, earlier.is_settled, &mut report);
         report.changed += 1;
     }
     report.changed -= report.problem_count;
     tell_damaged(&earlier, &path, &mut report);
     if report.problem_count == 0 {
         journal.remove()?;
+    } else {
+        journal.set_settled(true)?;
     }
     Ok(report)
 }
@@ -67,12 +70,18 @@ fn tell_damaged(earlier: &Earlier, path: &Path, report: &mut RemapReport) {
 
 /// Brings the inode of a record to one of its states; what is not as the record says is reported, and left alone. Returns whether
 /// it was done.
-pub(super) fn settle(root: &Root, record: &Record, towards: Towards, report: &mut RemapReport) -> bool {
+pub(super) fn settle(
+    root: &Root,
+    record: &Record,
+    towards: Towards,
+    is_settled: bool,
+    report: &mut RemapReport,
+) -> bool {
     let opened = root.look(&record.path).map_err(|error| match error {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP => "it is not there any more".to_owned(),
         error => error.to_string(),
     });
-    let done = opened.and_then(|fd| record.is_of(&fd).and_then(|()| record.apply(&fd, towards)));
+    let done = opened.and_then(|fd| record.is_of(&fd).and_then(|()| record.apply(&fd, towards, is_settled)));
     if let Err(what) = &done {
         report.problem(&record.path, what);
     }

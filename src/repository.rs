@@ -190,9 +190,10 @@ impl Backup {
     }
 
     /// Writes the content of the file at `path` to `out`, holes as zeros, and returns its length in bytes. The
-    /// content is compared with its digest while it is read: after an error, discard the output.
+    /// content is compared with its digest while it is read: after an error, discard the output. A file that was not read whole
+    /// when it was backed up ([`ListedEntry::damaged`](crate::ListedEntry::damaged)) is read as it is in the archive.
     pub fn read(&self, path: &str, out: &mut impl Write) -> Result<u64, Error> {
-        Ok(browse::cat(&self.files, path, &Cancel::default(), out)?)
+        Ok(browse::cat(&self.files, path, &Cancel::default(), out)?.bytes)
     }
 
     /// Restores files into a directory. Reports problems with single entries to `observer` and restores the others:

@@ -108,8 +108,11 @@ fn browse_set(args: &BrowseArgs, set: &LocatedSet, mut out: io::BufWriter<Output
     {
         return Err(error.into());
     }
+    // A member may well not have the path. What cannot be read is no answer.
+    let has_failed = without.iter().any(|(_, error)| !matches!(error, browse::BrowseError::NotFound(_)));
     for (volume, error) in without {
         log::warning(&format!("{}: {error}", shown(volume)));
     }
-    ended(Ok(0), out).map(|class| if set.is_whole() { class } else { ExitClass::WithProblems })
+    let is_well = set.is_whole() && !has_failed;
+    ended(Ok(0), out).map(|class| if is_well { class } else { ExitClass::WithProblems })
 }

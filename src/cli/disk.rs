@@ -22,6 +22,7 @@ use super::of_volume::OfVolume;
 use super::output::{after_printing, print, print_json};
 use super::owners::owners_as_text;
 use super::progress::{Progress, Verbosity};
+use super::proof::lacking_in_backup;
 use volbak::shown::counted;
 
 #[derive(Debug, Args)]
@@ -158,15 +159,16 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
             |count: fn(&volbak::run::restore::RestoreReport) -> u64| report.files.values().map(count).sum::<u64>();
         let opinion = report.second_opinion.lines();
         let opinion: String = opinion.iter().flat_map(|line| [name.as_str(), ": ", line, "\n"]).collect();
+        let lacking = lacking_in_backup(sum(|report| report.damaged_in_backup), report.backup_errors);
         print(&format!(
-            "{opinion}{name}: {} restored, {} failed; {} checked and clean; {}\n",
+            "{opinion}{name}: {} restored, {} failed; {} checked and clean; {}{lacking}\n",
             counted(sum(|report| report.restored + report.present), "entry", "entries"),
             sum(|report| report.failed),
             counted(report.clean.len() as u64, "filesystem", "filesystems"),
             counted(report.failures.len() as u64, "other problem", "other problems"),
         ))
     };
-    let is_well = report.is_complete() && !report.has_merged_ids();
+    let is_well = report.is_complete() && report.is_as_the_source_was() && !report.has_merged_ids();
     let class = if is_well { ExitClass::Well } else { ExitClass::WithProblems };
     Ok(after_printing(printed, &format!("the restore to {name} is done"), class))
 }

@@ -238,17 +238,28 @@ fn restore_now(files: &Backup, options: &RestoreOptions, json: bool, progress: &
             count => format!(", {count} without set-id bits or capabilities"),
         };
         print(&format!(
-            "{}: {} restored, {} there already, {} left out, {} failed{stripped}{verified}\n",
+            "{}: {} restored, {} there already, {} left out, {} failed{stripped}{verified}{}\n",
             options.to.display(),
             counted(report.restored, "entry", "entries"),
             report.present,
             report.left_out,
             report.failed,
+            lacking_in_backup(report.damaged_in_backup, report.backup_errors),
         ))
     };
-    let whole = report.is_complete() && report.shortfalls.is_empty() && report.merged_ids.is_empty();
+    let is_exact = report.shortfalls.is_empty() && report.merged_ids.is_empty();
+    let whole = report.is_complete() && report.is_as_the_source_was() && is_exact;
     let class = if whole { ExitClass::Well } else { ExitClass::WithProblems };
     Ok(after_printing(printed, &format!("the restore into {} is done", options.to.display()), class))
+}
+
+/// What was restored, and is not what the source had.
+pub(crate) fn lacking_in_backup(damaged: u64, errors: u64) -> String {
+    let damaged =
+        (damaged > 0).then(|| format!(", {} not read whole when backed up", counted(damaged, "entry", "entries")));
+    let are = |errors: u64| counted(errors, "file or region is", "files or regions are");
+    let errors = (errors > 0).then(|| format!("; the backup is partial: {} missing in it or damaged", are(errors)));
+    [damaged, errors].into_iter().flatten().collect()
 }
 
 /// The plan of a restore as text.
@@ -313,7 +324,11 @@ pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
     let files = args.place.find(backup)?;
     let mut out = io::BufWriter::with_capacity(256 << 10, Output::new());
     let given = browse::cat(&files, path, &cancel()?, &mut out);
-    ended(given, out)
+    let doubt = given.as_ref().ok().and_then(|printed| printed.doubt.clone());
+    let class = ended(given.map(|printed| printed.bytes), out)?;
+    let Some(doubt) = doubt else { return Ok(class) };
+    log::warning(&format!("{}: {doubt}", volbak::shown::text(path)));
+    Ok(ExitClass::WithProblems)
 }
 
 pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {

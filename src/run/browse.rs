@@ -6,7 +6,7 @@ mod error;
 mod index;
 mod list;
 
-pub use self::cat::cat;
+pub use self::cat::{Printed, cat};
 pub use self::diff::{Change, Difference, diff};
 pub use self::error::BrowseError;
 #[cfg(feature = "mount")]

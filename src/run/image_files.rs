@@ -140,6 +140,11 @@ impl ImageFiles {
         self.errors
     }
 
+    /// How many parts of the volume the image lacks.
+    pub fn backup_errors(&self) -> u64 {
+        self.backup.manifest().map_or(0, |manifest| manifest.problem_counts.errors)
+    }
+
     /// The first of them, with the reason.
     pub fn first_error(&self) -> Option<&str> {
         self.first_error.as_deref()

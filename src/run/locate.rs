@@ -67,7 +67,11 @@ pub(super) fn names_a_date(wanted: &str, destination: &Destination) -> Result<bo
 
 fn by_path(files: Backup) -> Located {
     let plain = unsigned::note_beside(&files);
-    let notes = bad_note(&files).into_iter().collect();
+    let partial = files.manifest().filter(|manifest| !manifest.is_whole()).map(|manifest| {
+        let errors = manifest.problem_counts.errors;
+        format!("{} is partial: {errors} of its files or regions are missing or damaged", files.stem())
+    });
+    let notes = bad_note(&files).into_iter().chain(partial).collect();
     Located::new(files, notes, plain)
 }
 

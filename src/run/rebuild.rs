@@ -230,6 +230,7 @@ pub fn restore_disk(
     let again = std::sync::Arc::clone(&commands);
     let carried = Carried { files, plan: &plan, index: index.as_ref(), target: &open, options, commands, observer };
     let mut report = carried.carry_out(manifest.layout.source.sector_size).map_err(DeviceError::Unfinished)?;
+    report.backup_errors = if options.region.is_none() { manifest.problem_counts.errors } else { 0 };
     if replaces && !report.is_complete() && open.is_new {
         // The existing file may be the better one.
         if let Some(kept) = open.keep_temporary()? {

@@ -68,6 +68,8 @@ pub fn restore(
         let mut report = restore(taken.backup(), options, observer)?;
         // What could not be read of the image is not in the files as it was.
         report.failed += taken.errors();
+        // What could not be read of the volume reads as zeros, and no file says so.
+        report.backup_errors = taken.backup_errors();
         return Ok(report);
     }
     let (part, base) = wanted_part(files, options)?;

@@ -14,6 +14,7 @@ mod many_backups;
 mod mount;
 mod one_region;
 mod other_numbers;
+mod partial;
 mod places;
 mod remap;
 mod second_opinion;

@@ -20,8 +20,9 @@ pub(super) fn lines_of(files: &Backup, path: &str, size: u64, cancel: &Cancel) -
         return Err(format!("too large to be shown from an image: `volbak cat {}:{path}` prints it", files.stem()));
     }
     let mut head = Head::default();
+    let mut doubt = None;
     match browse::cat(files, path, cancel, &mut head) {
-        Ok(_) => {}
+        Ok(printed) => doubt = printed.doubt,
         // The rest was not read, and its digest is not known.
         Err(BrowseError::Io { .. }) if head.is_cut => {}
         Err(error) => return Err(volbak::error::with_causes(&error)),
@@ -39,6 +40,7 @@ pub(super) fn lines_of(files: &Backup, path: &str, size: u64, cancel: &Cancel) -
     if lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
+    lines.extend(doubt.map(|doubt| format!("… {doubt}")));
     if is_cut {
         lines.push(format!("… the first {} KiB of {size} bytes", SHOWN_BYTES >> 10));
     }

@@ -18,11 +18,23 @@ use crate::run::check::content::contradiction;
 use crate::run::image_files::{ImageFiles, WantedFiles};
 use crate::run::restore::part_of_region::base_of;
 use crate::run::restore::select::Selection;
+use crate::shown::counted;
 use crate::store::Backup;
 
+const NOT_WHOLE: &str = "was not read whole when it was backed up; this is what the archive has";
+
+/// A file that was written to an output, as it is in the backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Printed {
+    /// Its length.
+    pub bytes: u64,
+    /// Why it may not be what the source had.
+    pub doubt: Option<String>,
+}
+
 /// Writes the content of a file to `out`, holes as zeros, and verifies it against the index. After an error, the
-/// output must not be used. Returns its length.
-pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
+/// output must not be used.
+pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<Printed, BrowseError> {
     let files = &files.seen();
     if files.kind().is_image() {
         let wanted = WantedFiles { paths: &[path.to_owned()], region: None };
@@ -32,7 +44,14 @@ pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) ->
         if let Some(what) = taken.first_error() {
             return Err(BrowseError::Damaged { path: path.to_owned(), what: what.to_owned() });
         }
-        return cat(taken.backup(), path, cancel, out);
+        let printed = cat(taken.backup(), path, cancel, out)?;
+        // What could not be read of the volume reads as zeros, and no file says so.
+        let lacking = taken.backup_errors();
+        let doubt = (lacking > 0).then(|| {
+            let parts = counted(lacking, "part", "parts");
+            format!("the image lacks {parts} of the volume, which read as zeros: the file may have some of them")
+        });
+        return Ok(Printed { doubt: printed.doubt.or(doubt), ..printed });
     }
     let selection = Selection::from(&base_of(files), &[path.to_owned()])?;
     let archive = files.open_archive()?;
@@ -42,7 +61,7 @@ pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) ->
         let literal = target.take();
         let found = cat_once(files, &archive, path, &selection, literal.as_deref(), cancel, out)?;
         match found {
-            Content::Written(bytes) => return Ok(bytes),
+            Content::Written(printed) => return Ok(printed),
             Content::LinkTo(other) => target = Some(other),
         }
     }
@@ -50,7 +69,7 @@ pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) ->
 }
 
 enum Content {
-    Written(u64),
+    Written(Printed),
     LinkTo(Vec<u8>),
 }
 
@@ -105,10 +124,11 @@ fn cat_once(
             }
             write_content(&head, &mut reader, out, path)?;
             let content = reader.content_sha256();
-            match line.and_then(|line| contradiction(&head, &line, content)) {
-                Some(what) => Err(damaged(what)),
-                None => Ok(Content::Written(head.size)),
+            if let Some(what) = line.as_ref().and_then(|line| contradiction(&head, line, content)) {
+                return Err(damaged(what));
             }
+            let doubt = line.is_some_and(|line| line.damaged).then(|| NOT_WHOLE.to_owned());
+            Ok(Content::Written(Printed { bytes: head.size, doubt }))
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct DeviceReport {
     pub files: BTreeMap<String, RestoreReport>,
     /// What put the files there, by region.
     pub put_by: BTreeMap<String, PutBy>,
+    /// If all of the disk was restored: how many files or regions of the source the backup lacks, or has damaged.
+    pub backup_errors: u64,
     /// Differences from the source, one line each. Each was reported as a problem.
     pub failures: Vec<String>,
     /// The filesystems that were checked and found clean.
@@ -41,6 +43,11 @@ impl DeviceReport {
     pub fn is_complete(&self) -> bool {
         let whole = |report: &RestoreReport| report.is_complete() && report.shortfalls.is_empty();
         self.failures.is_empty() && self.files.values().all(whole)
+    }
+
+    /// Whether nothing of what was restored was missing or damaged when it was backed up.
+    pub fn is_as_the_source_was(&self) -> bool {
+        self.backup_errors == 0 && self.files.values().all(RestoreReport::is_as_the_source_was)
     }
 
     /// Whether owners or groups that differed in the backup are one now, as they were mapped.

@@ -64,6 +64,12 @@ pub(super) fn begin(
 }
 
 impl Begun {
+    /// What the backup lacks, if all of it is wanted.
+    pub(super) fn backup_errors(&self) -> u64 {
+        let manifest = self.sides.manifest.as_ref().filter(|_| self.selection.is_everything());
+        manifest.map_or(0, |manifest| manifest.problem_counts.errors)
+    }
+
     /// Tells what is wrong with the side files.
     pub(super) fn tell_findings(&self, files: &Backup, observer: &dyn Observer) {
         for finding in &self.side_findings.first {

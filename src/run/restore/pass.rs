@@ -50,7 +50,11 @@ impl<'a> Pass<'a> {
     pub(super) fn new(onto: Onto, begun: &Begun, options: &'a RestoreOptions, observer: &'a dyn Observer) -> Self {
         Self {
             onto,
-            report: RestoreReport { archive_problems: begun.side_findings.total, ..RestoreReport::default() },
+            report: RestoreReport {
+                archive_problems: begun.side_findings.total,
+                backup_errors: begun.backup_errors(),
+                ..RestoreReport::default()
+            },
             late_links: Vec::new(),
             in_the_way: Vec::new(),
             uses: Uses::default(),
@@ -180,6 +184,7 @@ impl<'a> Pass<'a> {
             self.fail(&escape_path(path), &what);
         }
         if line.is_some_and(|line| line.damaged) {
+            self.report.damaged_in_backup += 1;
             let what = "was not read whole when it was backed up; restored as it is in the archive";
             self.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, escape_path(path), what)));
         }

@@ -28,6 +28,11 @@ pub struct RestoreReport {
     pub without_room: u64,
     /// Files whose set-user-id or set-group-id bits or capabilities were dropped, since other users can reach them.
     pub stripped: u64,
+    /// Entries restored as they are in the archive, which were not read whole when they were backed up. Each was reported as a
+    /// problem.
+    pub damaged_in_backup: u64,
+    /// If all of the backup was restored: how many files or regions of the source it lacks, or has damaged.
+    pub backup_errors: u64,
     /// The length of files and images read.
     pub data_bytes: u64,
     /// Attributes that could not be set, and on how many entries: owners without root, attributes that the
@@ -61,8 +66,13 @@ impl RestoreReport {
         self.shortfalls.clone_from(restorer.shortfalls());
     }
 
-    /// Whether everything selected was restored exactly.
+    /// Whether everything selected was restored as it is in the backup. See also [`Self::is_as_the_source_was`].
     pub fn is_complete(&self) -> bool {
         self.failed == 0 && self.archive_problems == 0
+    }
+
+    /// Whether nothing of what was restored was missing or damaged when it was backed up.
+    pub fn is_as_the_source_was(&self) -> bool {
+        self.damaged_in_backup == 0 && self.backup_errors == 0
     }
 }

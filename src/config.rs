@@ -48,6 +48,7 @@ pub use group::{InstanceToFreeze, VolumeGroup};
 pub use mail::PASSWORD_VARIABLE;
 pub use mistake::{ConfigError, Location, Mistake};
 pub use openstack::OpenStackOptions;
+pub(crate) use options::FREEZE_LIMIT;
 pub use options::{
     ArchiveOptions, ChangeLimits, DumpInstance, DumpKind, DumpOptions, HookOptions, IoNice, MailOptions, MailWhen,
     RecheckOptions, ReportOptions, Selected, VolumeOptions,

@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::kinds::{commands, seconds};
+use super::options::FREEZE_LIMIT;
 use super::reading::Reading;
 use super::section::Section;
 use super::written::Value;
 use crate::shown;
-
-/// How long a freeze may last: databases and instances wait all the while.
-const FREEZE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A `[group."NAME"]`: volumes whose snapshots are taken together.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -193,6 +193,9 @@ impl Default for DumpOptions {
     }
 }
 
+/// How long a freeze may last: databases and instances wait all the while.
+pub(crate) const FREEZE_LIMIT: Duration = Duration::from_secs(30);
+
 /// The table `[hooks]`: commands as argument lists, run without a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookOptions {
@@ -202,11 +205,18 @@ pub struct HookOptions {
     pub after_snapshot: Vec<Vec<String>>,
     /// The maximum duration of each command.
     pub timeout: Duration,
+    /// The maximum time between those before and those after a snapshot.
+    pub freeze_limit: Duration,
 }
 
 impl Default for HookOptions {
     fn default() -> Self {
-        Self { before_snapshot: Vec::new(), after_snapshot: Vec::new(), timeout: Duration::from_secs(60) }
+        Self {
+            before_snapshot: Vec::new(),
+            after_snapshot: Vec::new(),
+            timeout: Duration::from_secs(60),
+            freeze_limit: FREEZE_LIMIT,
+        }
     }
 }
 

@@ -234,6 +234,7 @@ fn hooks(section: &Section<'_>) -> HookOptions {
         before_snapshot: commands(section, "before_snapshot").unwrap_or(usual.before_snapshot),
         after_snapshot: commands(section, "after_snapshot").unwrap_or(usual.after_snapshot),
         timeout: seconds(section, "timeout_seconds", 86_400).unwrap_or(usual.timeout),
+        freeze_limit: seconds(section, "freeze_limit_seconds", 3600).unwrap_or(usual.freeze_limit),
     }
 }
 
@@ -310,6 +311,7 @@ fn exception(section: &Section<'_>, pattern: Pattern) -> VolumeException {
         before_snapshot: commands(section, "before_snapshot"),
         after_snapshot: commands(section, "after_snapshot"),
         hook_timeout: seconds(section, "hook_timeout_seconds", 86_400),
+        freeze_limit: seconds(section, "freeze_limit_seconds", 3600),
         expect: section.list("expect", Expectation::new),
     }
 }

@@ -53,6 +53,8 @@ pub struct VolumeException {
     pub after_snapshot: Option<Vec<Vec<String>>>,
     /// Replaces `hooks.timeout_seconds`.
     pub hook_timeout: Option<Duration>,
+    /// Replaces `hooks.freeze_limit_seconds`.
+    pub freeze_limit: Option<Duration>,
     /// Content that is expected and reported as no problem.
     pub expect: Option<Vec<Expectation>>,
 }
@@ -81,6 +83,7 @@ impl VolumeException {
             before_snapshot: None,
             after_snapshot: None,
             hook_timeout: None,
+            freeze_limit: None,
             expect: None,
         }
     }
@@ -112,6 +115,7 @@ impl VolumeException {
         put(&mut options.hooks.before_snapshot, self.before_snapshot.as_ref());
         put(&mut options.hooks.after_snapshot, self.after_snapshot.as_ref());
         put(&mut options.hooks.timeout, self.hook_timeout.as_ref());
+        put(&mut options.hooks.freeze_limit, self.freeze_limit.as_ref());
         put(&mut options.expect, self.expect.as_ref());
     }
 }

@@ -6,6 +6,7 @@ mod course;
 pub(super) mod earlier;
 mod ends;
 mod error;
+pub(super) mod freeze_limit;
 mod frozen;
 mod image;
 mod in_time;

@@ -128,7 +128,7 @@ pub fn export(from: ExportFrom, options: ExportOptions, world: &BackupWorld) -> 
         return Err(ExportError::NotResumable(name.shown));
     }
     let output = Output::look(options.to, mark, &*observer, &*world.commands)?;
-    let input = Input::open(from, &options.freeze, options.around.as_deref(), threads, world, &observer)?;
+    let input = Input::open(from, &options.freeze, options.around.as_ref(), threads, world, &observer)?;
     let blocks = input.blocks()?;
     let disk_bytes = blocks.len_bytes();
     let used = if options.all_blocks || input.has_used_blocks_only() {

@@ -48,6 +48,10 @@ impl AroundFreeze for Hooks {
             .collect();
         if failed.is_empty() { Ok(()) } else { Err(HookError::Several(failed).into()) }
     }
+
+    fn freeze_limit(&self) -> Duration {
+        self.options.freeze_limit
+    }
 }
 
 /// Why a hook failed.
@@ -136,7 +140,6 @@ impl Hooks {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::Hooks;
     use crate::config::HookOptions;
@@ -160,7 +163,7 @@ mod tests {
             let options = HookOptions {
                 before_snapshot: vec![says("freeze")],
                 after_snapshot: vec![thaw, says("after")],
-                timeout: Duration::from_secs(60),
+                ..HookOptions::default()
             };
             let hooks = Hooks::new(&options, "g", "v", &Cancel::default()).unwrap();
             std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -190,7 +193,7 @@ mod tests {
         let options = HookOptions {
             before_snapshot: vec![says("one"), command("echo no >&2; exit 3"), says("two")],
             after_snapshot: vec![command("exit 4"), says("three")],
-            timeout: Duration::from_secs(60),
+            ..HookOptions::default()
         };
         let cancel = Cancel::default();
         let hooks = Hooks::new(&options, "g", "v", &cancel).unwrap();
@@ -203,7 +206,7 @@ mod tests {
             std::fs::read_to_string(log).unwrap(),
             "one before g/v s=\nthree after g/v s= failed\nthree after g/v s=g/v-volbak ok\n"
         );
-        let none = HookOptions { before_snapshot: vec![], after_snapshot: vec![], timeout: Duration::from_secs(1) };
+        let none = HookOptions::default();
         assert!(Hooks::new(&none, "g", "v", &cancel).is_none());
     }
 }

@@ -37,8 +37,12 @@ fn hooks(host: &Host) -> String {
 
 /// A run whose snapshot of volume-2 is under way, and does not end before the file `slow-volume-2` goes.
 fn run_that_waits(host: &Host) -> Child {
+    that_waits(host, &["run"])
+}
+
+fn that_waits(host: &Host, arguments: &[&str]) -> Child {
     fs::write(host.at("state/slow-volume-2"), "").unwrap();
-    let mut run = host.program(&["run"]);
+    let mut run = host.program(arguments);
     run.arg("--config").arg(host.at("volbak.toml")).stdout(Stdio::piped()).stderr(Stdio::piped());
     let run = run.spawn().unwrap();
     wait_until("the second snapshot is being taken", || host.at("state/waiting-volume-2").exists());
@@ -64,6 +68,34 @@ fn a_signal_while_the_snapshots_are_taken_thaws() {
             .unwrap()
             .any(|entry| { entry.unwrap().file_name().to_string_lossy().ends_with(".snapshot") })
     );
+}
+
+#[test]
+fn a_freeze_for_one_volume_ends_at_its_limit_too() {
+    let host = host("");
+    let says = |word: &str| format!("['/bin/sh', '-c', 'echo {word} >>{}']", host.at("hooks").display());
+    let (freeze, thaw) = (says("freeze"), says("thaw"));
+    let hooks_of_all =
+        format!("[hooks]\nbefore_snapshot = {freeze}\nafter_snapshot = {thaw}\nfreeze_limit_seconds = 1\n");
+    host.write_config("volbak.toml", &hooks_of_all);
+    let image = host.at("exported.img");
+    for verb in [
+        &["run", "--only", "volume-2"][..],
+        &["snapshot", "volume-2"],
+        &["export", "volume-2", "--to", image.to_str().unwrap()],
+    ] {
+        let run = that_waits(&host, verb);
+        wait_until("the command after the snapshot ran", || hooks(&host) == "freeze\nthaw\n");
+        let did = end(&host, run);
+        assert_eq!(hooks(&host), "freeze\nthaw\n", "once");
+        let said = format!("{}{}", did.stdout, did.stderr);
+        assert!(said.contains("the snapshot took more than 1 s (freeze_limit_seconds)"), "{verb:?}: {did:?}");
+        assert_eq!(did.status, 3, "{verb:?}: {did:?}");
+        fs::remove_file(host.at("hooks")).unwrap();
+        fs::remove_file(host.at("state/waiting-volume-2")).unwrap();
+    }
+    assert_eq!(archives(&host.at("backups")).len(), 2);
+    assert!(image.exists());
 }
 
 #[test]

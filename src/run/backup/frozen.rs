@@ -1,6 +1,7 @@
 //! Freezes the source with the hooks around it, and releases it.
 
 use super::error::BackupError;
+use super::freeze_limit::freeze_within;
 use super::under_way::UnderWay;
 use crate::events::Severity;
 use crate::manifest::SnapshotRecord;
@@ -17,18 +18,12 @@ pub(super) fn freeze(backup: &UnderWay<'_>, context: &source::Context) -> Result
         return Ok(source::freeze(backup.source, &backup.options.freeze, context)?);
     };
     backup.step("running what comes before the snapshot");
-    let frozen = around.before().map_err(BackupError::Before).and_then(|()| {
+    freeze_within(around, &**backup.collector, BackupError::Before, || {
         if backup.world.cancel.is_cancelled() {
             return Err(BackupError::Cancelled);
         }
-        source::freeze(backup.source, &backup.options.freeze, context).map_err(BackupError::from)
-    });
-    let facts = frozen.as_ref().ok().map(SnapshotGuard::facts);
-    let snapshot = facts.and_then(|facts| facts.name);
-    if let Err(error) = around.after(snapshot.as_deref(), frozen.is_ok()) {
-        tell(&**backup.collector, Severity::Warning, "after the snapshot".to_owned(), error.to_string());
-    }
-    frozen
+        Ok(source::freeze(backup.source, &backup.options.freeze, context)?)
+    })
 }
 
 /// Removes the snapshot, or keeps it if requested. A failed removal does not make the backup worse: the next run

@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::limit::TimeLimit;
 use super::taken::TakenSnapshot;
 use crate::archive::kind::{ArchiveKind, BackupMode};
 use crate::cloud::VolumeInCloud;
-use crate::config::{ArchiveOptions, ChangeLimits, Config, Expectation, VolumeOptions};
+use crate::config::{ArchiveOptions, ChangeLimits, Config, Expectation, FREEZE_LIMIT, VolumeOptions};
 use crate::events::Observer;
 use crate::outside::host::processors;
 use crate::outside::{Cancel, Clock, RunCommand};
@@ -118,4 +119,9 @@ pub trait AroundFreeze: fmt::Debug + Send + Sync {
     /// Runs after the freeze: `snapshot` is `VG/LV` for a volume; `is_frozen` is false if the freeze failed. An
     /// error is reported as a problem of the backup.
     fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), AroundError>;
+
+    /// How long the freeze may take. After it, [`Self::after`] runs at once, although the snapshot is not there.
+    fn freeze_limit(&self) -> Duration {
+        FREEZE_LIMIT
+    }
 }

@@ -9,6 +9,7 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::image::format::Format;
 use crate::outside::BlockRead;
+use crate::run::backup::freeze_limit::freeze_within;
 use crate::run::backup::{AroundFreeze, BackupWorld};
 use crate::run::collect::tell;
 use crate::run::image_backup::OpenImage;
@@ -40,7 +41,7 @@ impl Input {
     pub(super) fn open(
         from: ExportFrom,
         freeze: &FreezeOptions,
-        around: Option<&dyn AroundFreeze>,
+        around: Option<&Arc<dyn AroundFreeze>>,
         threads: usize,
         world: &BackupWorld,
         observer: &Arc<dyn Observer>,
@@ -117,7 +118,7 @@ impl Input {
 fn frozen(
     source: &Source,
     options: &FreezeOptions,
-    around: Option<&dyn AroundFreeze>,
+    around: Option<&Arc<dyn AroundFreeze>>,
     world: &BackupWorld,
     observer: &Arc<dyn Observer>,
 ) -> Result<SnapshotGuard, ExportError> {
@@ -134,17 +135,12 @@ fn frozen(
     }
     observer.on_event(&Event::Step { step: "taking a snapshot".to_owned() });
     let Some(around) = around else { return Ok(source::freeze(source, options, &context)?) };
-    let frozen = around.before().map_err(ExportError::Before).and_then(|()| {
+    freeze_within(around, &**observer, ExportError::Before, || {
         if world.cancel.is_cancelled() {
             return Err(ExportError::Stopped);
         }
         Ok(source::freeze(source, options, &context)?)
-    });
-    let snapshot = frozen.as_ref().ok().and_then(|guard| guard.facts().name);
-    if let Err(error) = around.after(snapshot.as_deref(), frozen.is_ok()) {
-        tell(&**observer, Severity::Warning, "after the snapshot".to_owned(), error.to_string());
-    }
-    frozen
+    })
 }
 
 /// Rebuilds the disk of a backup in a file, as `restore --to-image` does.

@@ -1,8 +1,7 @@
 //! Volumes that belong together: their snapshots are taken right after each other, before any of them is read.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::night::Night;
@@ -12,6 +11,7 @@ use crate::config::{HookOptions, VolumeGroup};
 use crate::events::{Observer, Problem, Severity};
 use crate::manifest::SetRecord;
 use crate::run::backup::AroundFreeze;
+use crate::run::backup::freeze_limit::{FreezeEnd, LimitedFreeze};
 use crate::run::backup::taken::{Relay, TakenSet, TakenSnapshot};
 use crate::run::guest_agent::GuestAgent;
 use crate::run::hooks;
@@ -99,30 +99,6 @@ impl Sets {
     }
 }
 
-/// Runs what comes after the snapshots exactly once: when it is asked to, when the time is over, or when it is dropped.
-struct Thaw {
-    arounds: Vec<Arc<dyn AroundFreeze>>,
-    done: Mutex<Option<Vec<String>>>,
-}
-
-impl Thaw {
-    /// Runs it unless it ran; a second caller waits for the first. Returns the failures.
-    fn run(&self, snapshots: &str, is_frozen: bool) -> Vec<String> {
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        done.get_or_insert_with(|| {
-            let after = |around: &Arc<dyn AroundFreeze>| around.after(Some(snapshots), is_frozen).err();
-            self.arounds.iter().filter_map(after).map(|error| error.to_string()).collect()
-        })
-        .clone()
-    }
-}
-
-impl Drop for Thaw {
-    fn drop(&mut self) {
-        let _ = self.run("", false);
-    }
-}
-
 impl Night<'_> {
     /// The groups of this night. One of which a single member was asked for by name is no group tonight.
     pub(super) fn sets(&self, chosen: &[SelectedVolume]) -> Sets {
@@ -171,8 +147,7 @@ impl Night<'_> {
         let is_around = !arounds.is_empty() || agent.is_some();
         // The instance is frozen last, and thawed first.
         let of_agent = agent.iter().map(|agent| Arc::clone(agent) as Arc<dyn AroundFreeze>);
-        let thaw =
-            Arc::new(Thaw { arounds: of_agent.chain(arounds.iter().cloned()).collect(), done: Mutex::new(None) });
+        let mut freeze = LimitedFreeze::of(of_agent.chain(arounds.iter().cloned()).collect());
         let mut failed_before = None;
         // Frozen from here on. Each of these commands has its own time limit.
         for around in &arounds {
@@ -187,24 +162,12 @@ impl Night<'_> {
             let what = format!("the instance is not quiesced, and its volumes are backed up as they are: {error}");
             self.tell(Severity::Warning, &location, what);
         }
-        let (ended, over) = channel::<()>();
-        let late = Arc::clone(&thaw);
-        let limit = group.freeze_limit;
-        let watchdog = (is_around && failed_before.is_none()).then(|| {
-            std::thread::Builder::new().name("thaw".to_owned()).spawn(move || {
-                let is_late = matches!(over.recv_timeout(limit), Err(RecvTimeoutError::Timeout));
-                if is_late {
-                    drop(late.run("", false));
-                }
-                is_late
-            })
-        });
-        // Without a thread nothing would end a freeze that lasts too long.
-        let (watchdog, failed_before) = match watchdog {
-            Some(Err(error)) => (None, Some(format!("no thread could be started: {error}"))),
-            Some(Ok(thread)) => (Some(thread), failed_before),
-            None => (None, failed_before),
-        };
+        if is_around
+            && failed_before.is_none()
+            && let Err(error) = freeze.limit_to(group.freeze_limit)
+        {
+            failed_before = Some(format!("no thread could be started: {error}"));
+        }
         let began = Instant::now();
         let mut frozen = Vec::new();
         for (member, facts) in ready {
@@ -231,18 +194,16 @@ impl Night<'_> {
             frozen.push((member.facts.uuid.clone(), guard.map_err(|lack| lack.why), relay));
         }
         let spread = began.elapsed();
-        drop(ended);
-        let is_late = watchdog.is_some_and(|thread| thread.join().unwrap_or(true));
         let names: Vec<String> = frozen
             .iter()
             .filter_map(|(_, guard, _)| guard.as_ref().ok().map(SnapshotGuard::name).map(str::to_owned))
             .collect();
-        let failures = thaw.run(&names.join(" "), missing.is_empty());
+        let FreezeEnd { failures, is_late } = freeze.end(Some(&names.join(" ")), missing.is_empty());
         if is_late {
             let what = format!(
                 "the snapshots took more than {} s (freeze_limit_seconds): what comes after them ran before the last was \
                  there, and the set is not quiesced",
-                limit.as_secs()
+                group.freeze_limit.as_secs()
             );
             self.tell(Severity::Warning, &location, what);
         }
@@ -319,6 +280,7 @@ impl Night<'_> {
             before_snapshot: group.before_snapshot.clone(),
             after_snapshot: group.after_snapshot.clone(),
             timeout: group.hook_timeout.unwrap_or(self.config.hooks.timeout),
+            freeze_limit: group.freeze_limit,
         };
         hooks::around(&options, &vgs.join(" "), &lvs.join(" "), cancel).into_iter().collect()
     }

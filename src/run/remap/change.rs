@@ -73,6 +73,12 @@ pub(super) struct Record {
     xattrs: Vec<Attribute>,
 }
 
+/// An attribute as it is before an inode is brought to one of its states.
+struct Found<'a> {
+    name: &'a str,
+    now: Option<Vec<u8>>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Attribute {
     name: String,
@@ -196,7 +202,7 @@ impl Record {
             return Ok(());
         }
         let mut later = None;
-        for (name, now) in found {
+        for Found { name, now } in found {
             let value = match self.xattrs.iter().find(|one| one.name == name) {
                 Some(one) if one.is_known(now.as_ref(), is_settled) => {
                     Some(if towards == Towards::New { &one.new } else { &one.old })
@@ -223,12 +229,12 @@ impl Record {
     }
 
     /// The attributes of the record, and the capabilities, which a change of owner takes away.
-    fn found(&self, path: &str) -> Result<Vec<(&str, Option<Vec<u8>>)>, Errno> {
+    fn found(&self, path: &str) -> Result<Vec<Found<'_>>, Errno> {
         let mut names: Vec<&str> = self.xattrs.iter().map(|one| one.name.as_str()).collect();
         if self.kind == FileType::RegularFile.as_raw_mode() && !names.contains(&CAPABILITIES) {
             names.push(CAPABILITIES);
         }
-        names.into_iter().map(|name| Ok((name, attribute(path, name)?))).collect()
+        names.into_iter().map(|name| Ok(Found { name, now: attribute(path, name)? })).collect()
     }
 
     /// The mode to have, of an inode that has this one: that of the record, if an interrupted change of owner took no more than

@@ -19,10 +19,9 @@ use volbak::store::Backup;
 use volbak::units::ByteLen;
 
 use super::of_volume::OfVolume;
-use super::output::{after_printing, print, print_json};
+use super::output::{after_printing, lacking_in_backup, print, print_json};
 use super::owners::owners_as_text;
 use super::progress::{Progress, Verbosity};
-use super::proof::lacking_in_backup;
 use volbak::shown::counted;
 
 #[derive(Debug, Args)]

@@ -375,3 +375,12 @@ fn shown_mixtures(backups: &[Listed]) -> String {
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     aligned(rows, "  ")
 }
+
+/// What was restored, and is not what the source had.
+pub(crate) fn lacking_in_backup(damaged: u64, errors: u64) -> String {
+    let damaged =
+        (damaged > 0).then(|| format!(", {} not read whole when backed up", counted(damaged, "entry", "entries")));
+    let are = |errors: u64| counted(errors, "file or region is", "files or regions are");
+    let errors = (errors > 0).then(|| format!("; the backup is partial: {} missing in it or damaged", are(errors)));
+    [damaged, errors].into_iter().flatten().collect()
+}

@@ -22,7 +22,7 @@ use volbak::units::ByteLen;
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
 use super::of_volume::VolumeArgs;
-use super::output::{Output, after_printing, print, print_json};
+use super::output::{Output, after_printing, lacking_in_backup, print, print_json};
 use super::owners::{OwnerArgs, owners_as_text};
 use super::place::Where;
 use super::progress::{Progress, Verbosity};
@@ -251,15 +251,6 @@ fn restore_now(files: &Backup, options: &RestoreOptions, json: bool, progress: &
     let whole = report.is_complete() && report.is_as_the_source_was() && is_exact;
     let class = if whole { ExitClass::Well } else { ExitClass::WithProblems };
     Ok(after_printing(printed, &format!("the restore into {} is done", options.to.display()), class))
-}
-
-/// What was restored, and is not what the source had.
-pub(crate) fn lacking_in_backup(damaged: u64, errors: u64) -> String {
-    let damaged =
-        (damaged > 0).then(|| format!(", {} not read whole when backed up", counted(damaged, "entry", "entries")));
-    let are = |errors: u64| counted(errors, "file or region is", "files or regions are");
-    let errors = (errors > 0).then(|| format!("; the backup is partial: {} missing in it or damaged", are(errors)));
-    [damaged, errors].into_iter().flatten().collect()
 }
 
 /// The plan of a restore as text.

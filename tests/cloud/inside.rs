@@ -28,7 +28,7 @@ fn an_instance_whose_volume_came_late_is_rebooted_from_inside_if_its_key_is_know
     fs::create_dir_all(lab.at(".volbak/cloud")).unwrap();
     fs::write(lab.at(".volbak/cloud/2026-01-01.json"), map.to_bytes().unwrap()).unwrap();
 
-    // The inside: an sshd that writes down what it is asked for.
+    // The inside: an sshd, a cloud-init that has the instance's id, and a `shutdown` that writes down what it is asked for.
     let address = map.instances[0].addresses.values().flatten().next().unwrap().clone();
     let at = |name: &str| lab.at(name).display().to_string();
     sh(&format!(
@@ -39,11 +39,24 @@ fn an_instance_whose_volume_came_late_is_rebooted_from_inside_if_its_key_is_know
     ));
     let config = format!(
         "HostKey {}\nAuthorizedKeysFile {}.pub\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n\
-         PasswordAuthentication no\nPidFile none\nForceCommand echo \"$SSH_ORIGINAL_COMMAND\" >>{}\n",
+         PasswordAuthentication no\nPidFile none\nForceCommand unshare -m {}\n",
         at("host_key"),
         at("key"),
-        at("asked")
+        at("inside")
     );
+    let inside = format!(
+        "#!/bin/sh\nmount -t tmpfs inside /var/lib && mkdir -p /var/lib/cloud/data && cp {} /var/lib/cloud/data/instance-id || exit 7\n\
+         export PATH={}:$PATH; exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+        at("instance-id"),
+        at("inside-tools")
+    );
+    fs::create_dir(lab.at("inside-tools")).unwrap();
+    let shutdown = format!("#!/bin/sh\necho shutdown \"$@\" >>{}\n", at("asked"));
+    for (path, script) in [("inside", inside), ("inside-tools/shutdown", shutdown)] {
+        fs::write(lab.at(path), script).unwrap();
+        fs::set_permissions(lab.at(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::write(lab.at("instance-id"), "0f8fad5b-d9cb-469f-a165-70867728950e\n").unwrap();
     fs::write(lab.at("sshd_config"), config).unwrap();
     serve_ssh(&format!("{address}:22"), at("sshd_config"), lab.at("sshd.log"));
     // The real ssh, with the test's key and known hosts in place of those of this machine's root.
@@ -71,6 +84,11 @@ fn an_instance_whose_volume_came_late_is_rebooted_from_inside_if_its_key_is_know
     assert_eq!((asked(), lab.status(&volume).as_str()), (String::new(), "in-use"));
     let key = fs::read_to_string(lab.at("host_key.pub")).unwrap();
     fs::write(lab.at("known_hosts"), format!("{address} {key}")).unwrap();
+    // Another machine at the address, whose key is known.
+    let (status, said) = recover("other");
+    assert!(status == Some(1) && said.contains("does not say that it is the instance"), "{said}");
+    assert_eq!(asked(), "");
+    fs::write(lab.at("instance-id"), format!("{}\n", server.id)).unwrap();
     let (status, said) = recover("second");
     assert_eq!(status, Some(0), "{said}\n{}", fs::read_to_string(lab.at("sshd.log")).unwrap_or_default());
     assert!(said.contains(&format!("instance ssh-1 ({}): reboot from inside", server.id)), "{said}");

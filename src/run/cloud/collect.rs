@@ -8,6 +8,7 @@ use super::MapError;
 use crate::cloud::{Attached, CinderSide, CloudMap, CloudVolume, FORMAT, Instance, NovaSide, VOLUME_PREFIX};
 use crate::config::OpenStackOptions;
 use crate::error::with_causes;
+use crate::field::is_uuid;
 use crate::openstack::{
     Attachment, CloudError, CloudSettings, Limits, NovaAttachment, Server, Session, Sources, Volume,
 };
@@ -51,10 +52,45 @@ pub(super) fn open(options: &OpenStackOptions) -> Result<(Session, Vec<String>),
 
 /// The map. What is needed for it fails with an error; what is not becomes a doubt in it.
 pub(super) fn map(session: &Session, now: DateTime<Utc>) -> Result<CloudMap, CloudError> {
+    map_of(session, Lists::read(session)?, now)
+}
+
+/// Like [`map`], with the instances that an attachment names and that Nova does not list: it keeps what was deleted for a while,
+/// with its volumes. Each is one more request.
+pub(super) fn map_with_unlisted(session: &Session, now: DateTime<Utc>) -> Result<CloudMap, CloudError> {
+    let mut lists = Lists::read(session)?;
+    let listed: BTreeSet<&str> = lists.servers.iter().map(|server| server.id.as_str()).collect();
+    let in_volumes =
+        lists.volumes.iter().flat_map(|volume| &volume.attachments).filter_map(|one| one.server_id.as_ref());
+    let named = lists.attachments.iter().filter_map(|one| one.instance.as_ref()).chain(in_volumes);
+    let unlisted: BTreeSet<String> = named.filter(|id| is_uuid(id) && !listed.contains(id.as_str())).cloned().collect();
+    for id in unlisted {
+        session.renew_deadline();
+        match session.server(&id) {
+            Ok(server) => lists.servers.push(server),
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    map_of(session, lists, now)
+}
+
+/// What the cloud lists.
+struct Lists {
+    volumes: Vec<Volume>,
+    attachments: Vec<Attachment>,
+    servers: Vec<Server>,
+}
+
+impl Lists {
+    fn read(session: &Session) -> Result<Self, CloudError> {
+        Ok(Self { volumes: session.volumes()?, attachments: session.attachments()?, servers: session.servers()? })
+    }
+}
+
+fn map_of(session: &Session, lists: Lists, now: DateTime<Utc>) -> Result<CloudMap, CloudError> {
+    let Lists { volumes, attachments, servers } = lists;
     let mut doubts = Vec::new();
-    let volumes = session.volumes()?;
-    let attachments = session.attachments()?;
-    let servers = session.servers()?;
     let mut mapped = Vec::new();
     for server in servers.iter().filter(|server| !server.volumes.is_empty()) {
         match session.volumes_of(&server.id, server.volumes.len()) {
@@ -118,6 +154,8 @@ pub(super) fn one_volume(
     let mut instances = also.clone();
     instances.extend(attachments.iter().filter_map(|one| one.instance.clone()));
     instances.extend(volume.attachments.iter().filter_map(|one| one.server_id.clone()));
+    // What is no UUID, a tenant or a host has made up.
+    instances.retain(|id| is_uuid(id));
     let (mut servers, mut mapped) = (Vec::new(), Vec::new());
     for id_of in instances {
         let found =

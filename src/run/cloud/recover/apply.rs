@@ -189,9 +189,9 @@ impl<N: Fn() -> DateTime<Utc>> Run<'_, N> {
         {
             return Ok(refused);
         }
-        if let (Action::RebootInside { address, .. }, Some(user)) = (action, &self.options.inside) {
+        if let (Action::RebootInside { instance, address }, Some(user)) = (action, &self.options.inside) {
             journal.write(Line::Begin { step: action.clone(), at: (self.now)(), known: BTreeSet::new() })?;
-            return Ok(match inside::reboot(user, address, &SystemCommands) {
+            return Ok(match inside::reboot(user, address, &instance.id, &SystemCommands) {
                 Ok(()) => (Outcome::Done, String::new()),
                 Err(what) => (Outcome::Failed, what),
             });

@@ -2,7 +2,7 @@
 
 use super::draft::Draft;
 use super::plan::Action;
-use super::seen::{named_volume, task};
+use super::seen::named_volume;
 use crate::cloud::{Attached, CloudVolume};
 
 /// Nova's status of an instance whose cell is down. Nova lists it, without its volumes.
@@ -38,29 +38,43 @@ impl Draft<'_> {
                 } else if is_freeing && knows_ids && nova.attachment.is_none() {
                     let instance = self.named(&instance);
                     self.step(Action::FreeWedge { volume: name, instance }, "an earlier call began it");
-                } else if is_half_made(cinder.status.as_deref()) && self.is_root(volume, one, &instance) {
-                    let what = format!(
-                        "its attachment to the instance {} is {}: the compute host never had the volume, which is the root volume. {}",
-                        self.named(&instance),
-                        cinder.status.as_deref().unwrap_or_default(),
-                        self.refresh(volume, &instance)
-                    );
-                    self.held_back.insert(instance.clone());
-                    self.unclear(volume, Some(&instance), what);
-                } else if is_half_made(cinder.status.as_deref()) {
-                    let why = format!(
-                        "its attachment is {}: the compute host never had the volume; Cinder would delete the attachment, and \
-                         Nova would still map the volume",
-                        cinder.status.as_deref().unwrap_or_default()
-                    );
-                    let instance = self.named(&instance);
-                    self.step(Action::Release { volume: name, instance }, why);
+                } else if let Some(status) = cinder.status.as_deref().filter(|status| is_half_made(Some(status))) {
+                    self.half_made(volume, one, &instance, status);
                 }
             }
             (Some(cinder), None) => self.only_cinder(volume, one.instance.as_deref(), cinder.attachment.as_deref()),
             (None, Some(_)) => self.only_nova(volume, one),
             (None, None) => {}
         }
+    }
+
+    /// An attachment that both sides have, and of which the compute host never said that it has the volume.
+    fn half_made(&mut self, volume: &CloudVolume, one: &Attached, instance: &str, status: &str) {
+        if self.is_on_no_host(instance) {
+            return;
+        }
+        let named = self.named(instance);
+        if let Some(doing) = self.work_under_way(volume, instance) {
+            let what = format!(
+                "its attachment to the instance {named} is {status}, and Nova is busy with the instance ({doing}): try again when it \
+                 is done"
+            );
+            self.held_back.insert(instance.to_owned());
+            return self.unclear(volume, Some(instance), what);
+        }
+        if self.is_root(volume, one, instance) {
+            let what = format!(
+                "its attachment to the instance {named} is {status}: the compute host never had the volume, which is the root volume. {}",
+                self.refresh(volume, instance)
+            );
+            self.held_back.insert(instance.to_owned());
+            return self.unclear(volume, Some(instance), what);
+        }
+        let why = format!(
+            "its attachment is {status}: the compute host never had the volume; Cinder would delete the attachment, and Nova would \
+             still map the volume"
+        );
+        self.step(Action::Release { volume: named_volume(volume), instance: named }, why);
     }
 
     /// An attachment that Nova does not map.
@@ -82,11 +96,7 @@ impl Draft<'_> {
             );
             return self.unclear(volume, Some(instance), what);
         }
-        if let Some(found) = self.instances.get(instance)
-            && (found.status == "BUILD" || matches!(task(found), Some(task) if task != "deleting"))
-            && !self.wish.past.wanted.contains_key(&(volume.id.clone(), instance.to_owned()))
-        {
-            let doing = task(found).unwrap_or("building").to_owned();
+        if let Some(doing) = self.work_under_way(volume, instance) {
             let what = format!(
                 "Cinder has the attachment {attachment} to the instance {instance}, which Nova does not map, and Nova is busy \
                  with the instance ({doing}): try again when it is done"
@@ -114,6 +124,13 @@ impl Draft<'_> {
                 volume.status
             );
             self.held_back.insert(id.to_owned());
+            return self.unclear(volume, Some(id), what);
+        }
+        if self.is_on_no_host(id) {
+            let what = format!(
+                "Nova maps it to the instance {instance}, which is on no compute host, and Cinder has no attachment: no documented \
+                 way leads out of it"
+            );
             return self.unclear(volume, Some(id), what);
         }
         if self.is_root(volume, one, id) {

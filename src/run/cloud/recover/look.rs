@@ -38,6 +38,15 @@ impl Looker<'_> {
             (Some(volume), other) => {
                 match self.volume(&volume.id, other.map(|instance| instance.id.as_str())) {
                     Ok((found, of)) => {
+                        for one in &of {
+                            match self.session.instance_actions(&one.id) {
+                                Ok(done) => {
+                                    drop(actions.insert(one.id.clone(), done.into_iter().map(seen_action).collect()))
+                                }
+                                Err(error) if error.status() == Some(404) => {}
+                                Err(error) => return Err(error.into()),
+                            }
+                        }
                         volumes.push(found);
                         instances = of;
                     }

@@ -31,7 +31,11 @@ impl Draft<'_> {
             let (Some(cinder), Some(_)) = (&one.cinder, &one.nova) else { continue };
             let Some(instance) = &one.instance else { continue };
             let is_wanted = wanted.contains_key(&(volume.id.clone(), instance.clone()));
-            if is_half_made(cinder.status.as_deref()) && !is_wanted && self.is_in_scope(instance) {
+            let is_released = self
+                .steps
+                .iter()
+                .any(|step| matches!(&step.action, Action::Release { volume: other, .. } if other.id == volume.id));
+            if is_half_made(cinder.status.as_deref()) && is_released && !is_wanted && self.is_in_scope(instance) {
                 let instance = Some(self.named(instance));
                 let what = "was being attached when the power went, and the saved map does not have it there: it is left \
                             available; attach it again if it is wanted";
@@ -53,9 +57,11 @@ impl Draft<'_> {
     /// Attaches a volume where it belongs, unless it is there.
     fn due(&mut self, volume: &CloudVolume, instance: &str, device: Option<String>) {
         let own = volume.attachments.iter().find(|one| one.instance.as_deref() == Some(instance));
+        let is_on_no_host = self.is_on_no_host(instance);
         let is_there = own.is_some_and(|one| {
+            let is_made = |status| is_on_no_host || !is_half_made(status);
             one.nova.is_some()
-                && one.cinder.as_ref().is_some_and(|cinder| !is_half_made(cinder.status.as_deref()))
+                && one.cinder.as_ref().is_some_and(|cinder| is_made(cinder.status.as_deref()))
                 && !self.is_being_freed(volume, one)
         });
         if is_there {
@@ -71,6 +77,14 @@ impl Draft<'_> {
         };
         if now.status == "DELETED" || now.status == "SOFT_DELETED" {
             return;
+        }
+        if is_on_no_host {
+            let what = format!(
+                "belongs to the instance {}, which is on no compute host ({}): attach it when the instance is back",
+                self.named(instance),
+                now.status
+            );
+            return self.unclear(volume, Some(instance), what);
         }
         let planned = self.steps.iter().filter_map(|step| match &step.action {
             Action::Attach { volume: other, instance, .. } if other.id == volume.id => Some(instance.id.clone()),

@@ -13,7 +13,7 @@ use crate::run::cloud::collect;
 pub(crate) fn observe(session: &Session, now: DateTime<Utc>) -> Result<Seen, RecoverError> {
     session.renew_deadline();
     let services = services(session)?;
-    let map = collect::map(session, now)?;
+    let map = collect::map_with_unlisted(session, now)?;
     let mut actions = BTreeMap::new();
     for instance in &map.instances {
         session.renew_deadline();

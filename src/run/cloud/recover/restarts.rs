@@ -40,6 +40,9 @@ enum Verdict {
 }
 
 fn verdict(draft: &Draft<'_>, instance: &Instance) -> Verdict {
+    if instance.status == "SOFT_DELETED" {
+        return Verdict::Right(Some("it was deleted, and Nova keeps it for a while: it is not restarted".to_owned()));
+    }
     let wish = draft.wish;
     let actions = draft.seen.actions_of(&instance.id);
     if wish.past.restarts.get(&instance.id).is_some_and(|restart| restart.was_seen(actions)) {

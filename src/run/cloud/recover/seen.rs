@@ -109,6 +109,8 @@ pub(crate) const REBOOT: &str = "reboot";
 /// Nova's name of the action.
 pub(crate) const START: &str = "start";
 /// Nova's name of the action.
+pub(crate) const ATTACH: &str = "attach_volume";
+/// Nova's name of the action.
 pub(crate) const DETACH: &str = "detach_volume";
 
 /// Nova's name of the action.

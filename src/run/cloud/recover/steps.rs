@@ -137,6 +137,12 @@ fn take_back(volume: &Named, instance: &Named, is_wedge: bool, looker: &Looker<'
                 return Ok(true);
             }
             (Some(_), None) => Sent::Deleted,
+            (Some(cinder), Some(_))
+                if !is_wedge && already.is_empty() && cinder.status.as_deref() == Some("attached") =>
+            {
+                failed = Some("the compute host has it by now: its attachment is not half made any more".to_owned());
+                return Ok(true);
+            }
             (Some(cinder), Some(_)) => match status.as_str() {
                 "in-use" => Sent::Detached,
                 // Nova is at it, since this call or an earlier one asked.

@@ -132,6 +132,53 @@ fn each_row_of_the_table_is_done_as_documented() {
     }
 }
 
+/// What an instance that is on no host has reserved is as it should be; what is being made is not stale.
+#[test]
+fn attachments_that_are_reserved_for_good_or_in_the_making_are_not_released() {
+    let reserved = || vec![volume("v", "reserved", vec![pair("s", Some(("a", "reserved")), Some("a"))])];
+    for status in ["SHELVED_OFFLOADED", "SOFT_DELETED"] {
+        let mut saved = seen(reserved(), vec![instance("s", "ACTIVE", 1)]).map;
+        saved.volumes[0].attachments[0].cinder.as_mut().unwrap().status = Some("attached".to_owned());
+        for from_map in [false, true] {
+            let plan =
+                planned(&seen(reserved(), vec![instance("s", status, 4)]), Some(&saved), &Past::default(), from_map);
+            assert_eq!((short(&plan), &plan.volumes_right), (vec![], &vec!["v".to_owned()]), "{status}: {plan:?}");
+            assert!(plan.unclear.iter().all(|finding| finding.volume.is_none()), "{status}: {plan:?}");
+            // It lost the volume: nothing can be attached to it in the way of this recovery.
+            let lost = seen(vec![volume("v", "available", vec![])], vec![instance("s", status, 4)]);
+            let plan = planned(&lost, Some(&saved), &Past::default(), from_map);
+            assert_eq!(short(&plan), Vec::<String>::new(), "{status}: {plan:?}");
+        }
+        let wedge =
+            seen(vec![volume("v", "available", vec![pair("s", None, Some("a"))])], vec![instance("s", status, 4)]);
+        let plan = planned(&wedge, None, &Past::default(), false);
+        assert_eq!(short(&plan), Vec::<String>::new(), "{status}: {plan:?}");
+    }
+    let mut attaching = seen(reserved(), vec![instance("s", "ACTIVE", 1)]);
+    attaching.map.taken_at += chrono::TimeDelta::hours(2);
+    let began = Some(attaching.map.taken_at - chrono::TimeDelta::minutes(2));
+    let action = SeenAction { action: "attach_volume".to_owned(), request: "r".to_owned(), began };
+    attaching.actions.insert("s".to_owned(), vec![action]);
+    let mut working = instance("s", "ACTIVE", 1);
+    working.task_state = Some("unshelving".to_owned());
+    for busy in [attaching.clone(), seen(reserved(), vec![instance("s", "BUILD", 0)]), seen(reserved(), vec![working])]
+    {
+        let plan = planned(&busy, None, &Past::default(), false);
+        assert!(plan.steps.is_empty() && plan.unclear.iter().any(|one| one.what.contains("Nova is busy")), "{plan:?}");
+    }
+    // Long ago, or asked for by this recovery: stale.
+    attaching.map.taken_at += chrono::TimeDelta::hours(1);
+    assert_eq!(short(&planned(&attaching, None, &Past::default(), false)), ["release v"]);
+    let mut past = Past::default();
+    past.wanted.insert(("v".to_owned(), "s".to_owned()), None);
+    attaching.map.taken_at -= chrono::TimeDelta::hours(1);
+    assert_eq!(short(&planned(&attaching, None, &past, false)), ["release v", "attach v s"]);
+    // Begun before the outage, with which it ended.
+    attaching.map.taken_at = outage() + chrono::TimeDelta::minutes(2);
+    attaching.actions.get_mut("s").unwrap()[0].began = Some(outage() - chrono::TimeDelta::minutes(1));
+    assert_eq!(short(&planned(&attaching, None, &Past::default(), false)), ["release v"]);
+}
+
 #[test]
 fn what_is_attached_to_an_instance_of_a_cell_that_is_down_is_not_touched() {
     let volumes = vec![volume("v", "in-use", vec![pair("s", Some(("a", "attached")), None)])];

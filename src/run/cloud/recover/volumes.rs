@@ -101,7 +101,11 @@ impl Draft<'_> {
 
     /// The status, where it does not fit the attachments.
     fn status(&mut self, volume: &CloudVolume, before: usize) {
-        let both = volume.attachments.iter().filter(|one| one.cinder.is_some() && one.nova.is_some()).count();
+        let is_made = |one: &&Attached| {
+            let cinder = one.cinder.as_ref().filter(|cinder| !is_half_made(cinder.status.as_deref()));
+            cinder.is_some() && one.nova.is_some()
+        };
+        let both = volume.attachments.iter().filter(is_made).count();
         let is_handled = self.steps.len() > before;
         match volume.status.as_str() {
             "in-use" if volume.attachments.is_empty() => {

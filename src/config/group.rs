@@ -36,6 +36,8 @@ pub struct InstanceToFreeze {
     pub id: String,
     /// The compute host on which Nova has it.
     pub host: Option<String>,
+    /// Cinder's UUIDs of the group's volumes.
+    pub volumes: Vec<String>,
 }
 
 impl VolumeGroup {

@@ -40,6 +40,13 @@ pub(crate) enum AgentError {
     NoVirsh,
     #[error("libvirt has no running domain of it on this host{said}")]
     NotHere { said: String },
+    #[error("libvirt does not say which volumes it has: {0}")]
+    Volumes(String),
+    #[error(
+        "its domain on this host has no volume {0}: the map of the cloud that puts them together is not of now, and another \
+         instance may have it"
+    )]
+    OtherVolumes(String),
     #[error("its guest agent does not freeze its filesystems: {0}")]
     Freeze(String),
     #[error(
@@ -82,6 +89,17 @@ impl GuestAgent {
         let argv: Vec<OsString> = all.map(OsString::from).collect();
         let cancel = may_be_cancelled.then_some(&self.cancel);
         run(&ChildProgram { argv: &argv, environment: &[], input: b"", timeout: TIME_LIMIT, cancel })
+    }
+
+    /// Fails unless the domain has these volumes: Nova gives each disk the volume's UUID as its serial number.
+    pub(crate) fn check_volumes(&self, volumes: &[String]) -> Result<(), AgentError> {
+        let said =
+            self.virsh(&["dumpxml", &self.domain], true).map_err(|error| AgentError::Volumes(error.to_string()))?;
+        let domain = String::from_utf8_lossy(&said);
+        // In XML, no text of a tenant has a `<` of its own.
+        let is_missing = |volume: &&String| !domain.contains(&format!("<serial>{volume}</serial>"));
+        let missing: Vec<&str> = volumes.iter().filter(is_missing).map(String::as_str).collect();
+        if missing.is_empty() { Ok(()) } else { Err(AgentError::OtherVolumes(missing.join(", "))) }
     }
 
     /// Sends a command, and returns the number in the answer.

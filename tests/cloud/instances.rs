@@ -30,6 +30,7 @@ fn with_virsh(host: &Host) {
         r#"echo "$*" | sed 's/.*qemu:\/\/\/system --quiet //' >>{at}/asked
 case "$*" in
 *"domstate {WEB_1}") cat {at}/domstate ;;
+*"dumpxml {WEB_1}") cat {at}/domain ;;
 *domstate*) echo "error: failed to get domain" >&2; exit 1 ;;
 *"qemu-agent-command {WEB_1} "*freeze-freeze*)
     case $(cat {at}/agent) in
@@ -52,6 +53,8 @@ esac
     program(&file, &script);
     fs::write(host.at("agent"), "well").unwrap();
     fs::write(host.at("domstate"), "running\n\n").unwrap();
+    let serial = |lv: &str| format!("<disk><serial>{}</serial></disk>", lv.trim_start_matches("volume-"));
+    fs::write(host.at("domain"), format!("<domain>{}{}</domain>", serial(DATA_1), serial(DATA_2))).unwrap();
 }
 
 /// What virsh was asked for since the last look.
@@ -107,7 +110,7 @@ fn an_instance_on_this_host_is_frozen_once_around_its_snapshots() {
         |what: &str| format!("qemu-agent-command {WEB_1} --timeout 10 {{\"execute\":\"guest-fsfreeze-{what}\"}}");
     let did = host.verb(&["run"]);
     let mut said = asked(&host);
-    said.retain(|line| !line.starts_with("domstate"));
+    said.retain(|line| !line.starts_with("domstate") && !line.starts_with("dumpxml"));
     assert_eq!(said, [agent("freeze"), agent("thaw"), "2".to_owned()], "both snapshots were there: {did:?}");
     assert_eq!(newest_set(&host, DATA_1)["quiesced"], true);
     // That of another host is skipped with a notice, and backed up.
@@ -138,6 +141,14 @@ fn an_instance_on_this_host_is_frozen_once_around_its_snapshots() {
     let did = host.verb(&["run", "--only", DATA_1, "--only", DATA_2]);
     assert_eq!(asked(&host).iter().filter(|line| **line == agent("thaw")).count(), 1);
     assert!(did.status == 3 && did.stdout.contains("were thawed before, by something else"), "{did:?}");
+    assert_eq!(newest_set(&host, DATA_1)["quiesced"], false);
+    // One that has a volume no more: another instance may have it, which is not the one that is frozen.
+    let domain = fs::read_to_string(host.at("domain")).unwrap();
+    fs::write(host.at("domain"), domain.replace(DATA_2.trim_start_matches("volume-"), "other")).unwrap();
+    let did = host.verb(&["run", "--only", DATA_1, "--only", DATA_2]);
+    let what = format!("its domain on this host has no volume {}", DATA_2.trim_start_matches("volume-"));
+    assert!(did.status == 3 && did.stdout.contains(&what), "{did:?}");
+    assert!(asked(&host).iter().all(|line| !line.contains("freeze")), "{did:?}");
     assert_eq!(newest_set(&host, DATA_1)["quiesced"], false);
     // Not running, or no virsh.
     fs::write(host.at("domstate"), "shut off\n").unwrap();

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::choice::DecidingMap;
-use crate::cloud::{Instance, shown_names};
-use crate::config::{OpenStackOptions, VolumeGroup};
+use crate::cloud::shown_names;
+use crate::config::{InstanceToFreeze, OpenStackOptions, VolumeGroup};
 use crate::shown;
 use crate::source::NovaDisk;
 
@@ -72,19 +72,20 @@ pub(crate) fn groups_by_instance<'v>(
             let names: Vec<String> = elsewhere.iter().map(|lv| shown::text(lv)).collect();
             found.said.push(format!("the set of {name} has no {}: not backed up on this host", names.join(", ")));
         }
+        let ids =
+            map.volumes.iter().filter(|volume| here.contains(&volume.lv.as_str())).map(|volume| volume.id.clone());
+        let frozen = options.freezes_instances.then(|| InstanceToFreeze {
+            id: id.to_owned(),
+            host: instance.and_then(|instance| instance.host.clone()),
+            volumes: ids.collect(),
+        });
         let volumes = here.into_iter().map(str::to_owned).collect();
-        let frozen = options.freezes_instances.then(|| frozen(id, instance));
         found.groups.push(VolumeGroup::of_instance(name, volumes, frozen));
     }
     if !shared.is_empty() {
         found.said.push(format!("volumes that several instances share are in no set: {}", shared.join("; ")));
     }
     found
-}
-
-fn frozen(id: &str, instance: Option<&Instance>) -> crate::config::InstanceToFreeze {
-    let host = instance.and_then(|instance| instance.host.clone());
-    crate::config::InstanceToFreeze { id: id.to_owned(), host }
 }
 
 /// `NAME-12345678`: the instance's name as far as a group's name may have it, and the beginning of its UUID.

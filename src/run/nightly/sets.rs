@@ -13,7 +13,7 @@ use crate::manifest::SetRecord;
 use crate::run::backup::AroundFreeze;
 use crate::run::backup::freeze_limit::{FreezeEnd, LimitedFreeze};
 use crate::run::backup::taken::{Relay, TakenSet, TakenSnapshot};
-use crate::run::guest_agent::GuestAgent;
+use crate::run::guest_agent::{AgentError, GuestAgent};
 use crate::run::hooks;
 use crate::shown;
 use crate::source::{self, SnapshotGuard, Source, SourceError};
@@ -247,8 +247,14 @@ impl Night<'_> {
     /// The guest agent of the group's instance, if it is to be quiesced and runs on this host.
     fn agent(&self, group: &VolumeGroup, location: &str) -> Option<Arc<GuestAgent>> {
         let instance = group.instance.as_ref()?;
-        match GuestAgent::find(&instance.id, &self.world.cancel) {
+        let found = GuestAgent::find(&instance.id, &self.world.cancel)
+            .and_then(|agent| agent.check_volumes(&instance.volumes).map(|()| agent));
+        match found {
             Ok(agent) => Some(Arc::new(agent)),
+            Err(why @ (AgentError::Volumes(_) | AgentError::OtherVolumes(_))) => {
+                self.tell(Severity::Warning, location, format!("the instance is not quiesced: {why}"));
+                None
+            }
             Err(why) => {
                 let host = instance.host.as_deref().map_or_else(|| "unknown".to_owned(), shown::text);
                 let what = format!("the instance is not quiesced: {why}; its compute host in Nova is {host}");

@@ -41,7 +41,8 @@ impl Looker<'_> {
                         for one in &of {
                             match self.session.instance_actions(&one.id) {
                                 Ok(done) => {
-                                    drop(actions.insert(one.id.clone(), done.into_iter().map(seen_action).collect()))
+                                    let done = done.into_iter().map(seen_action).collect();
+                                    actions.insert(one.id.clone(), done);
                                 }
                                 Err(error) if error.status() == Some(404) => {}
                                 Err(error) => return Err(error.into()),

@@ -3,9 +3,9 @@
 //! was not begun.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -110,6 +110,10 @@ impl JournalFile {
             Errno::WOULDBLOCK => JournalError::Locked,
             other => JournalError::Io(other.into()),
         })?;
+        // Its owner may have removed it since it was opened, and a third process have made another.
+        if !is_at(&file, path)? {
+            return Err(JournalError::Locked);
+        }
         let content = parse(&mut file, path, max_bytes)?;
         Ok((Self { file, path: path.to_owned() }, content))
     }
@@ -148,6 +152,16 @@ impl JournalFile {
     /// Removes the journal.
     pub(super) fn remove(self) -> Result<(), JournalError> {
         Ok(std::fs::remove_file(&self.path)?)
+    }
+}
+
+/// Whether the path still leads to this file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let id = |found: Metadata| (found.dev(), found.ino());
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(id(found) == id(file.metadata()?)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -211,4 +225,23 @@ where
         content.complete_bytes += line.len() as u64;
     }
     Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::is_at;
+
+    #[test]
+    fn a_journal_that_was_removed_and_made_again_is_another_one() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("journal");
+        let opened = File::create(&path).unwrap();
+        assert!(is_at(&opened, &path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&opened, &path).unwrap());
+        fs::write(&path, "").unwrap();
+        assert!(!is_at(&opened, &path).unwrap());
+    }
 }

@@ -128,3 +128,26 @@ fn names_that_cannot_be_read_are_not_taken_for_missing() {
     }
     assert!(refused > 0);
 }
+
+#[test]
+fn filesystems_that_are_mounted_in_the_target_are_synced_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (at, live) = (scratch.path(), scratch.path().join("live"));
+    let archive = archive_of(at, "mkdir -p a/b boot/grub; echo x >a/b/x; echo y >boot/grub/y; echo z >z");
+    let script = format!(
+        "mkdir -p {live}/boot; mount -t tmpfs boot {live}/boot
+         strace -f -y -e trace=syncfs -o {trace} {volbak} restore {archive} --to {live}; status=$?
+         test -e {live}/boot/grub/y || status=99; umount {live}/boot; exit $status",
+        live = quoted(&live),
+        trace = quoted(&at.join("trace")),
+        volbak = quoted(std::path::Path::new(env!("CARGO_BIN_EXE_volbak"))),
+        archive = quoted(&archive),
+    );
+    sh(&script);
+    let trace = fs::read_to_string(at.join("trace")).unwrap();
+    let is_synced = |path: &Path| {
+        let call = format!("<{}>)", path.display());
+        trace.lines().any(|line| line.contains(&call) && line.ends_with(" = 0"))
+    };
+    assert!(is_synced(&live) && is_synced(&live.join("boot")), "{trace}");
+}

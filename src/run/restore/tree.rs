@@ -70,6 +70,8 @@ pub struct Tree {
     pub temporary: Vec<u8>,
     /// Attributes of directories that could not be set: path and reason.
     pub failures: Vec<(Vec<u8>, AttributeError)>,
+    /// Why a filesystem that is mounted below may not have on its disk what was put into it.
+    unsynced: Option<Errno>,
     hasher: RandomState,
     /// The last name that referred to an entry of another name.
     alias: RefCell<Option<Vec<u8>>>,
@@ -106,6 +108,7 @@ impl Tree {
             was_made,
             temporary: own.into_bytes(),
             failures: Vec::new(),
+            unsynced: None,
             hasher: RandomState::new(),
             alias: RefCell::default(),
         })
@@ -258,10 +261,16 @@ impl Tree {
             }
             self.failures.push((path, what));
         }
+        // The sync at the end is of the target's own filesystem.
+        if self.levels.last().is_some_and(|outer| outer.id.0 != level.id.0)
+            && let Err(error) = rustix::fs::syncfs(&fd)
+        {
+            self.unsynced.get_or_insert(error);
+        }
         Ok(())
     }
 
-    /// Leaves all directories and sets the attributes of the outermost one.
+    /// Leaves all directories and sets the attributes of the outermost one. Fails if a filesystem below it was not synced.
     pub fn finish(mut self, restorer: &mut Restorer) -> Result<Vec<(Vec<u8>, AttributeError)>, Errno> {
         while self.levels.len() > 1 {
             self.leave(restorer)?;
@@ -271,6 +280,7 @@ impl Tree {
         {
             self.failures.push((b"/".to_vec(), what));
         }
+        self.unsynced.map_or(Ok(()), Err)?;
         Ok(self.failures)
     }
 

@@ -46,6 +46,7 @@ pub struct Copied {
 
 /// Why a disk was not copied.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CopyError {
     /// The source cannot be read.
     #[error("the source cannot be read at byte {offset}")]

@@ -46,6 +46,7 @@ pub struct Making<'a> {
 
 /// Why no image was made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MakeError {
     /// The disk does not fit in such an image.
     #[error(transparent)]

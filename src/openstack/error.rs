@@ -6,6 +6,7 @@ use crate::http::files::FileError;
 
 /// Why the cloud could not be asked.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CloudError {
     /// No cloud and no login are configured.
     #[error(

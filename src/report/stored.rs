@@ -11,6 +11,7 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Why a stored report cannot be shown.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReportError {
     /// It is not a report, or it was truncated or changed.
     #[error("not a report written by volbak")]

@@ -8,6 +8,7 @@ use crate::store::pins::Pin;
 
 /// Why nothing was accepted.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AcceptError {
     /// The volume has no sudden change to accept.
     #[error("{volume} has no sudden change to accept{}", others(pending))]

@@ -21,6 +21,7 @@ pub use saved::{SavedError, When, load, save};
 
 /// Why there is no map.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MapError {
     /// The cloud does not answer as it should.
     #[cfg(feature = "openstack")]

@@ -12,6 +12,7 @@ use crate::source::{self, SourceError};
 
 /// Why a source could not be inspected.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InspectError {
     /// It is no valid source, or cannot be read.
     #[error(transparent)]

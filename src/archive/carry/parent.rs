@@ -24,6 +24,7 @@ const MAX_GROUP_LINES_BYTES: usize = 1 << 20;
 
 /// Why the previous backup cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParentError {
     /// Its index cannot be read or is invalid.
     #[error("its index is damaged")]

@@ -15,6 +15,7 @@ const KEPT: usize = 16;
 
 /// Why the volume in an image archive cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImageOpenError {
     /// Its index is wrong.
     #[error("its index: {0}")]

@@ -170,6 +170,7 @@ impl ImageTotals {
 
 /// Why an index cannot be used from some line on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImageIndexError {
     /// Reading it failed.
     #[error("the index cannot be read")]

@@ -25,6 +25,7 @@ pub struct ImageParentFacts {
 
 /// Why nothing is copied from a previous archive.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImageParentError {
     /// Its index cannot be read.
     #[error("its index cannot be read")]

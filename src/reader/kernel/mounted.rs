@@ -37,6 +37,7 @@ const MIN_BTRFS_DIRECTORIES: u64 = 4 << 20;
 
 /// Why a filesystem could not be mounted.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MountError {
     /// No loop device could be attached.
     #[error("no loop device could be made for it")]

@@ -20,6 +20,7 @@ const ZERO_BLOCK_BYTES: usize = 4096;
 
 /// Why no copy could be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ScratchError {
     /// Not enough free space in the scratch directory.
     #[error(

@@ -161,7 +161,11 @@ impl ToVolume {
     pub fn make(&mut self, commands: &dyn RunCommand) -> Result<(), ToVolumeError> {
         let Some(new) = self.new.as_ref().filter(|_| self.volume.is_none()) else { return Ok(()) };
         self.session.renew_deadline();
-        let made = self.session.make_volume(new)?;
+        let made = self.session.make_volume(new).map_err(|error| match error.status() {
+            Some(400..=499) => ToVolumeError::from(error),
+            // The answer was lost, perhaps not the request.
+            _ => ToVolumeError::MadeOrNot { name: shown::text(&new.name), source: error },
+        })?;
         let id = made.id.clone();
         self.volume = Some(made);
         self.volume = Some(self.wait(&id, "available")?);
@@ -200,13 +204,20 @@ impl ToVolume {
         }
         // An attachment that was made meanwhile would see the disk being written.
         let now = self.session.volume(&id)?;
-        if now.status != "maintenance" || !self.session.attachments_of(&id)?.is_empty() {
-            return refused(format!(
-                "volume {id} was attached just now, or its status changed to {}: nothing is written",
-                shown::text(&now.status)
-            ));
+        let attachments = self.session.attachments_of(&id)?;
+        if now.status == "maintenance" && attachments.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut status = now.status;
+        if status == "maintenance" && attachments.iter().all(|one| one.status.as_deref() == Some("attached")) {
+            // The instance that has it goes on with it.
+            self.session.keep_attached(&id)?;
+            "in-use".clone_into(&mut status);
+        }
+        refused(format!(
+            "volume {id} was attached just now, or its status was changed: nothing is written, and its status is {} now",
+            shown::text(&status)
+        ))
     }
 
     /// Hands over the volume that is now whole, and attaches it if asked. Returns what was done, for a line of output.

@@ -48,6 +48,7 @@ pub struct How {
 
 /// Why the comparison has no result.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompareError {
     /// The operation was cancelled.
     #[error("stopped before everything was compared")]

@@ -10,6 +10,17 @@ pub enum ToVolumeError {
     /// The cloud.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// Cinder was asked for a new volume, and its answer was lost.
+    #[error(
+        "whether Cinder made the volume {name} is not known: `openstack volume list --name {name}` shows it; delete it if it is there \
+         twice, and name it by its ID otherwise"
+    )]
+    MadeOrNot {
+        /// Its name.
+        name: String,
+        /// The failure.
+        source: CloudError,
+    },
     /// LVM cannot say where the volume is.
     #[error(transparent)]
     Lvm(#[from] SourceError),

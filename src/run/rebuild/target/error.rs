@@ -7,6 +7,7 @@ use crate::source::SourceError;
 
 /// Why a target cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TargetError {
     /// It cannot be opened as a source either.
     #[error(transparent)]

@@ -49,7 +49,7 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
         NightCommand::Prune(args) => prune::prune(args, verbosity)?,
         NightCommand::Accept(args) => accept(args)?,
         NightCommand::Doctor(args) => doctor(args)?,
-        NightCommand::Notify(NotifyCommand::Test { place, name }) => test_notices(place, name.as_deref())?,
+        NightCommand::Notify(NotifyCommand::Test { place, name, json }) => test_notices(place, name.as_deref(), *json)?,
         NightCommand::Config(ConfigCommand::Init) => {
             print_as_it_is(Config::example())?;
             ExitClass::Well
@@ -284,18 +284,23 @@ fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {
     let accepted = match accept::accept(&destination, &volume, &SystemClock) {
         Ok(accepted) => accepted,
         Err(accept::AcceptError::Store(error)) => return Err(error.into()),
-        Err(error @ accept::AcceptError::NothingPending { .. }) => return Err(UsageError(error.to_string()).into()),
+        Err(error) => return Err(UsageError(error.to_string()).into()),
     };
     let lines: Vec<String> = accepted
         .iter()
         .map(|pin| format!("accepted: {}: {}; {} is no longer pinned", pin.changed, pin.what, pin.kept))
         .collect();
     let done = lines.join("\n");
-    Ok(after_printing(print(&format!("{done}\n")), &done, ExitClass::Well))
+    let printed = if args.json {
+        print_json(&json!({ "volume": volume, "accepted": accepted }))
+    } else {
+        print(&format!("{done}\n"))
+    };
+    Ok(after_printing(printed, &done, ExitClass::Well))
 }
 
 /// Sends a test through each `[[notify]]`, and says which arrived.
-fn test_notices(place: &Where, name: Option<&str>) -> anyhow::Result<ExitClass> {
+fn test_notices(place: &Where, name: Option<&str>, as_json: bool) -> anyhow::Result<ExitClass> {
     let config = place.config()?;
     let chosen: Vec<_> = config.notify.iter().filter(|one| name.is_none_or(|name| one.name == name)).collect();
     if chosen.is_empty() {
@@ -310,14 +315,21 @@ fn test_notices(place: &Where, name: Option<&str>) -> anyhow::Result<ExitClass> 
     let now = SystemClock.now().with_timezone(&chrono::Local).fixed_offset();
     let notice = Notice::test(&host::name(), now, &config.backup_destination.display().to_string());
     let mut class = ExitClass::Well;
+    let mut facts = Vec::new();
     for (one, sent) in notices::test(&chosen, &notice) {
-        match sent {
-            Ok(()) => print(&format!("{} ({}): sent\n", one.name, one.channel.word()))?,
-            Err(error) => {
+        let error = sent.err().map(|error| error.to_string());
+        facts.push(json!({ "name": one.name, "kind": one.channel.word(), "sent": error.is_none(), "error": error }));
+        match error {
+            None if as_json => {}
+            None => print(&format!("{} ({}): sent\n", one.name, one.channel.word()))?,
+            Some(error) => {
                 log::error(&format!("{} ({}): not sent: {error}", one.name, one.channel.word()));
                 class = ExitClass::Failed;
             }
         }
+    }
+    if as_json {
+        print_json(&json!({ "notifications": facts }))?;
     }
     Ok(class)
 }

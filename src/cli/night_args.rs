@@ -168,6 +168,9 @@ pub(crate) struct AcceptArgs {
     pub(crate) place: Where,
     /// The volume, LV or VG/LV, or its name in the cloud
     pub(crate) volume: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -211,6 +214,9 @@ pub(crate) enum NotifyCommand {
         place: Where,
         /// The name of a [[notify]] [default: all]
         name: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

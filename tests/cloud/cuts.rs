@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 use volbak::cloud::CloudMap;
-use volbak::openstack::Connector;
+use volbak::openstack::{CloudError, Connector};
 
 use crate::lab::{Lab, dir, pairs, service};
 use crate::map::Random;
@@ -64,6 +64,14 @@ struct Cloud {
     lab: Lab,
     /// IDs by name.
     ids: BTreeMap<String, String>,
+}
+
+/// Nova refuses what is asked of an instance while it is at a task, such as the reboot after the cut before.
+fn when_idle(what: &str, mut ask: impl FnMut() -> Result<(), CloudError>) {
+    wait(what, || match ask() {
+        Err(error) if error.status() == Some(409) => false,
+        other => other.map(|()| true).unwrap(),
+    });
 }
 
 impl Cloud {
@@ -126,12 +134,14 @@ impl Cloud {
     }
 
     fn attach(&self, server: &str, volume: &str) {
-        // Nova refuses it while the instance is at a task, such as the reboot after the cut before.
-        wait(&format!("{volume} is attached to {server}"), || {
-            match self.lab.session.attach(self.id(server), self.id(volume)) {
-                Err(error) if error.status() == Some(409) => false,
-                other => other.map(|()| true).unwrap(),
-            }
+        when_idle(&format!("{volume} is attached to {server}"), || {
+            self.lab.session.attach(self.id(server), self.id(volume))
+        });
+    }
+
+    fn detach(&self, server: &str, volume: &str) {
+        when_idle(&format!("{volume} is detached from {server}"), || {
+            self.lab.session.detach(self.id(server), self.id(volume))
         });
     }
 
@@ -208,7 +218,7 @@ impl Cloud {
         self.check_end(&before, &actions, &rows, &told);
         // What the cut interrupted belongs to no map.
         if lab.status(self.id(FREE)) == "in-use" {
-            lab.session.detach(self.id("cut-1"), self.id(FREE)).unwrap();
+            self.detach("cut-1", FREE);
             self.free(FREE);
         }
         killed
@@ -226,7 +236,7 @@ impl Cloud {
         let pair = |n: usize| (self.id(&format!("cut-{n}")), self.id(&format!("cut-data-{n}")));
         let gone = of(&[Row::Lost, Row::Reserved, Row::Complete]);
         for n in &gone {
-            session.detach(pair(*n).0, pair(*n).1).unwrap();
+            self.detach(&format!("cut-{n}"), &format!("cut-data-{n}"));
         }
         for n in gone {
             self.free(&format!("cut-data-{n}"));
@@ -247,10 +257,10 @@ impl Cloud {
         if random.below(2) == 0 || rebooted > INSTANCES / 2 || of(&[Row::Dying]).iter().any(|n| *n > INSTANCES / 2) {
             hosts.push("compute-2");
         }
-        session.reboot_hard(self.id(&format!("cut-{rebooted}"))).unwrap();
+        when_idle("the reboot is asked for", || session.reboot_hard(self.id(&format!("cut-{rebooted}"))));
         self.attach("cut-1", FREE);
         for n in of(&[Row::Dying]) {
-            session.detach(pair(n).0, pair(n).1).unwrap();
+            self.detach(&format!("cut-{n}"), &format!("cut-data-{n}"));
         }
         sleep(Duration::from_millis(random.below(1200) as u64));
         for host in &hosts {

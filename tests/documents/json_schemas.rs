@@ -32,6 +32,9 @@ fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
     assert_eq!(described(&host.verb(&["report", "--json"]), "report")["report"]["volumes"], ran["report"]["volumes"]);
     compare(&serde_json::from_slice(&fs::read(host.at("told.json")).unwrap()).unwrap(), "notice");
 
+    let tested = described(&host.verb(&["notify", "test", "--json"]), "notify-test");
+    assert_eq!(tested["notifications"][0]["sent"], true, "{tested}");
+
     let planned = described(&host.verb(&["run", "--dry-run", "--json"]), "dry-run");
     let named = |name: &str| planned["back_up"].as_array().unwrap().iter().find(|one| one["volume"] == name).unwrap();
     assert!(named("vg0/volume-1")["last_archive_bytes"].as_u64() > Some(0), "{planned}");

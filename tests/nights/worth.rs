@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::testkit::schema::compare;
 use crate::testkit::stand_in::Host;
 use crate::testkit::wait::day_that_lasts;
 
@@ -211,7 +212,11 @@ fn a_sudden_change_pins_the_backup_before_it_until_it_is_accepted() {
         let kept = plan.lines().find(|line| line.contains(&format!("{before}.tar.gz"))).unwrap();
         assert!(kept.contains("sudden change"), "{said}: {plan}");
         assert!(host.volbak(&["status", "--destination", "b"]).out.contains("volbak accept v"), "{said}");
-        assert_eq!(host.volbak(&["accept", "v", "--destination", "b"]).status, 0, "{said}");
+        let accepted = host.volbak(&["accept", "v", "--destination", "b", "--json"]);
+        assert_eq!(accepted.status, 0, "{said}");
+        let accepted = serde_json::from_str(&accepted.out).unwrap();
+        compare(&accepted, "accept");
+        assert_eq!((&accepted["volume"], &accepted["accepted"][0]["kept"]), (&"v".into(), &before.as_str().into()));
         assert!(!host.pins().contains(&before), "{said}");
         let accepted = host.volbak(&["status", "--destination", "b"]).out;
         assert!(!accepted.contains("sudden change") && !accepted.contains("volbak accept"), "{said}: {accepted}");

@@ -164,7 +164,7 @@ impl ToVolume {
         let made = self.session.make_volume(new).map_err(|error| match error.status() {
             Some(400..=499) => ToVolumeError::from(error),
             // The answer was lost, perhaps not the request.
-            _ => ToVolumeError::MadeOrNot { name: shown::text(&new.name), source: error },
+            _ => ToVolumeError::MadeOrNot { name: shown::text(&new.name), source: Box::new(error) },
         })?;
         let id = made.id.clone();
         self.volume = Some(made);

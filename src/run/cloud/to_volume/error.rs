@@ -19,7 +19,7 @@ pub enum ToVolumeError {
         /// Its name.
         name: String,
         /// The failure.
-        source: CloudError,
+        source: Box<CloudError>,
     },
     /// LVM cannot say where the volume is.
     #[error(transparent)]

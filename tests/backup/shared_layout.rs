@@ -351,3 +351,32 @@ fn images_frames_and_encrypted_archives_are_shared_as_well() {
     run_expecting(0, &["inspect", unpacked.to_str().unwrap()]);
     assert_eq!(fs::metadata(&unpacked).unwrap().len(), fs::metadata(&image).unwrap().len());
 }
+
+/// A segment that is lost is not made again under its name: the next one of that day has other data, which the older archives would
+/// be read with.
+#[test]
+fn what_refers_to_a_lost_segment_stays_damaged() {
+    let guest = Guest::new();
+    let image = guest.image();
+    let first = guest.night(&[]);
+    let segments = guest.at("shared/vol/segments");
+    for entry in fs::read_dir(&segments).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let mounted = guest.mount();
+    fs::write(guest.at("mnt/large-0"), noise(77, 6 << 20)).unwrap();
+    mounted.unmount();
+    let shared = guest.at("shared");
+    let said = run_expecting(
+        3,
+        &["snapshot", image.to_str().unwrap(), "--to", shared.to_str().unwrap(), "--layout", "shared"],
+    );
+    assert!(said.contains("warning: ") && said.contains("nothing is carried forward, everything is read"), "{said}");
+    let listed = guest.shared("list", 0, &["vol"]);
+    assert!(listed.contains("DAMAGED") && listed.contains("it is missing"), "{listed}");
+    guest.shared("verify", 1, &["--quick", "--no-record", &dated(&first)]);
+    guest.shared("verify", 0, &["--no-record", "vol@last"]);
+    // A third night goes on from the second, and frees nothing that is needed.
+    guest.night(&[]);
+    guest.shared("verify", 0, &["--no-record", "vol@last"]);
+}

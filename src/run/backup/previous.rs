@@ -94,7 +94,8 @@ fn report(backup: &UnderWay<'_>, found: &SearchResult) {
         Ok(None) => {}
         Err(error) => {
             let why = with_causes(error);
-            backup.tell(Severity::Notice, format!("nothing is carried forward, everything is read: {why}"));
+            let severity = if error.is_damage() { Severity::Warning } else { Severity::Notice };
+            backup.tell(severity, format!("nothing is carried forward, everything is read: {why}"));
         }
     }
 }

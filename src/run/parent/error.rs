@@ -11,6 +11,25 @@ use crate::run::locate::LocateError;
 use crate::store::ReadError;
 use crate::store::open::OpenError;
 
+impl PreviousError {
+    /// Whether an earlier backup is not as it was written, or cannot be read: more than a reason to read everything.
+    pub(in crate::run) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Bad(_) | Self::AllBad(_) | Self::ReadManifest { .. } | Self::Manifest(_) => true,
+            Self::Unusable { why, .. } => match why {
+                UnusableError::Open(error) => !matches!(error, OpenError::Encrypted { .. }),
+                UnusableError::ArchiveLength { .. }
+                | UnusableError::Overwritten
+                | UnusableError::IndexLength { .. }
+                | UnusableError::Index(_)
+                | UnusableError::ImageIndex(_) => true,
+                _ => false,
+            },
+            Self::Find(_) | Self::ImageInObjectStore | Self::Elsewhere(_) => false,
+        }
+    }
+}
+
 /// Why nothing is carried forward although there is a previous backup.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

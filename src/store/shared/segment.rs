@@ -1,5 +1,6 @@
 //! A new segment, and the recipe that refers to it.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -7,10 +8,12 @@ use chrono::NaiveDate;
 
 use super::facts::SegmentFacts;
 use super::names::{PARTS, SEGMENTS_FOLDER};
-use super::reading::hold_to_read;
+use super::reading::{hold_to_read, read_recipe};
 use super::recipe::Recipe;
+use crate::archive::kind::ArchiveKind;
 use crate::store::api::{Folder, RunLock, StoreFile};
 use crate::store::error::StoreError;
+use crate::store::names::INDEX;
 use crate::store::open::OpenError;
 use crate::store::stem::{is_run, without_run};
 
@@ -44,8 +47,9 @@ impl NewSegment {
         // In an object store the name is that of a run.
         let (name, file) = if segments.refuses_to_replace() {
             let listing = segments.list()?;
+            let known = known_names(volume, stem)?;
             let mut names = std::iter::once(first).chain((2..1000).map(|number| format!("{start}.{number}{suffix}")));
-            let name = names.find(|name| !listing.has(name) && !listing.has_staged(name));
+            let name = names.find(|name| !listing.has(name) && !listing.has_staged(name) && !known.contains(name));
             let name = name.ok_or(StoreError::NoFreeName(path))?;
             let file = segments.create(&name)?;
             (name, file)
@@ -98,6 +102,20 @@ impl Drop for NewSegment {
             }
         }
     }
+}
+
+/// The segments that archives of this night or a later one refer to, also those that are lost: another one with such a name would
+/// be taken for it. One that cannot be read names none.
+fn known_names(volume: &Folder, stem: &str) -> Result<HashSet<String>, StoreError> {
+    let night = date_of(stem);
+    let is_of_now = |name: &String| {
+        let of = name.strip_suffix(PARTS);
+        let of_archive = of.and_then(ArchiveKind::of_name).map(|(stem, _)| stem);
+        let stem = of_archive.or_else(|| of?.strip_suffix(INDEX));
+        stem.is_some_and(|stem| date_of(stem) >= night)
+    };
+    let recipes = volume.list()?.files.into_iter().filter(is_of_now);
+    Ok(recipes.filter_map(|name| read_recipe(&**volume, &name).ok()).flat_map(|recipe| recipe.segments).collect())
 }
 
 /// The name of the segment of the backup `stem`, unless another one of that day has it.

@@ -20,12 +20,13 @@ use crate::archive::level::CompressionLevel;
 use crate::archive::members::Outputs;
 use crate::archive::write::{ArchiveWriter, WriteOptions};
 use crate::entry::{Entry, EntryKind};
-use crate::events::{Event, Observer, Severity};
+use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::Handling;
 use crate::manifest::{DigestsRecord, FORMAT, Manifest, RegionRecord};
 use crate::outside::Cancel;
 use crate::reader::Found;
 use crate::reader::exclude::Excludes;
+use crate::reader::filesystem::Met;
 use crate::shown;
 use crate::shown::hex;
 use crate::store::Backup;
@@ -77,10 +78,8 @@ impl ImageFiles {
         let directory = directory_in(scratch, files, observer)?;
         let image = OpenImage::open(files, cancel)?;
         let mut opened = Opened::open(&image, wanted.region, directory.path(), cancel, observer)?;
-        // Without a choice, all of them are wanted.
-        let severity = if wanted.paths.is_empty() { Severity::Error } else { Severity::Warning };
-        opened.tell_left_out(severity, observer);
         let selection = opened.selection(wanted)?;
+        opened.tell_left_out(wanted, &selection, observer);
         let scratch_error = |source| ImageFilesError::Scratch { path: directory.path().to_owned(), source };
         let create =
             |suffix: &str| File::create_new(directory.path().join(format!("{STEM}{suffix}"))).map_err(scratch_error);
@@ -188,8 +187,9 @@ pub fn for_each_entry(
     let directory = directory_in(&scratch, files, observer)?;
     let image = OpenImage::open(files, cancel)?;
     let mut opened = Opened::open(&image, None, directory.path(), cancel, observer)?;
-    opened.tell_left_out(Severity::Warning, observer);
-    let selection = opened.selection(WantedFiles { paths, region: None })?;
+    let wanted = WantedFiles { paths, region: None };
+    let selection = opened.selection(wanted)?;
+    opened.tell_left_out(wanted, &selection, observer);
     for region in &mut opened.regions {
         walk(region, cancel, observer, &mut |region, entry| {
             let found = FoundEntry {
@@ -236,6 +236,7 @@ fn archive_region(
     });
     let ended = walked.and_then(|()| Ok(writer.end_filesystem()?));
     ended.inspect_err(|_| writer.give_up())?;
+    tell_met(region, selection, observer);
     Ok(RegionRecord {
         name: region.name.clone(),
         handling: Handling::Files,
@@ -243,6 +244,25 @@ fn archive_region(
         has_fat_attributes: region.filesystem.has_fat_attributes(),
         ..RegionRecord::default()
     })
+}
+
+/// Tells what a filesystem met while its files were read. Of a file it concerns only a selection that has it.
+fn tell_met(region: &OpenRegion, selection: &Selection, observer: &dyn Observer) {
+    let name = shown::text(&region.name);
+    for met in region.filesystem.met() {
+        let problem = match met {
+            Met::Whole(severity, what) => Problem::new(severity, name.clone(), what),
+            Met::At(problem) => {
+                let path = region.path_of(problem.location.as_bytes());
+                // What is escaped in it is not looked up.
+                if !problem.location.contains('\\') && !selection.wants(&path, false) {
+                    continue;
+                }
+                Problem { location: format!("{name}:{}", problem.location), ..problem }
+            }
+        };
+        observer.on_event(&Event::Problem(problem));
+    }
 }
 
 /// Calls `each` for each entry.

@@ -72,6 +72,8 @@ pub(in crate::run) struct SourceDisk {
     /// What it is in: `raw`, `qcow2`, `image backup`.
     pub(in crate::run) form: String,
     pub(in crate::run) blocks: Arc<dyn BlockRead>,
+    /// The sector size in which its partition table counts, if it has one and that is known.
+    pub(in crate::run) table_sector_bytes: Option<u64>,
     /// What is worth knowing of it, one line each.
     pub(in crate::run) remarks: Vec<String>,
     /// The file, which must not change meanwhile.
@@ -122,6 +124,7 @@ pub fn prepare(options: &ImportOptions, commands: &dyn RunCommand) -> Result<Pre
         name: file.name.clone(),
         form: file.format.to_string(),
         blocks: Arc::clone(&file.blocks),
+        table_sector_bytes: None,
         remarks: file.remarks.clone(),
         file: Some(file),
     };
@@ -143,6 +146,11 @@ pub(in crate::run) fn prepare_disk(
     if target.size_bytes < disk_bytes {
         let (target, target_bytes) = (target.name, target.size_bytes);
         return Err(ImportError::TooSmall { target, target_bytes, disk_bytes });
+    }
+    if let (Some(source_bytes), Some(target_bytes)) = (image.table_sector_bytes, target.sector_bytes)
+        && source_bytes != u64::from(target_bytes)
+    {
+        return Err(ImportError::OtherSectors { target: target.name, source_bytes, target_bytes });
     }
     let used = [ByteRange::new(0, disk_bytes)];
     let data = Disk { blocks: &*image.blocks, used: &used }.data_bytes();

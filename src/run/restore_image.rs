@@ -8,6 +8,7 @@ use super::locate;
 use super::rebuild::DeviceOptions;
 use super::rebuild::target::TargetSpec;
 use crate::events::Observer;
+use crate::layout::TableKind;
 use crate::outside::RunCommand;
 use crate::store::Backup;
 
@@ -71,7 +72,16 @@ pub fn prepare(
         Some(region) => format!("{} of {}", crate::shown::text(region), files.stem()),
         None => files.stem().to_owned(),
     };
-    let disk = SourceDisk { name, form: "image backup".to_owned(), blocks: Arc::clone(&blocks), remarks, file: None };
+    let layout = &manifest.layout;
+    let has_table = options.region.is_none() && layout.table.kind != TableKind::None;
+    let disk = SourceDisk {
+        name,
+        form: "image backup".to_owned(),
+        blocks: Arc::clone(&blocks),
+        table_sector_bytes: has_table.then(|| layout.source.sector_size.into()),
+        remarks,
+        file: None,
+    };
     let how = WriteOptions {
         target: options.target.clone(),
         yes_erase: options.yes_erase.clone(),

@@ -10,6 +10,7 @@ use crate::outside::BlockRead;
 use crate::outside::zeros::is_zero;
 use crate::reader::filesystem::Backing;
 use crate::reader::kernel::scratch::unnamed_file;
+use crate::units::ByteRange;
 
 /// What is copied at once.
 const COPIED_BYTES: u64 = 1 << 20;
@@ -32,7 +33,7 @@ impl Unpacked {
 
     fn make(&self) -> io::Result<File> {
         let file = unnamed_file(&self.scratch)?;
-        copy_data(&*self.blocks, &file)?;
+        copy_data(&*self.blocks, [ByteRange::new(0, self.blocks.len_bytes())].into_iter(), &file)?;
         Ok(file)
     }
 }
@@ -57,19 +58,31 @@ impl Backing for Unpacked {
     }
 }
 
-/// Copies a disk to an empty file, with holes where it has none but zeros.
-pub(super) fn copy_data(blocks: &dyn BlockRead, file: &File) -> io::Result<()> {
+/// Copies these ranges of a disk to an empty file as long as the disk, with holes where they have none but zeros.
+pub(super) fn copy_data(
+    blocks: &dyn BlockRead,
+    ranges: impl Iterator<Item = ByteRange>,
+    file: &File,
+) -> io::Result<()> {
     file.set_len(blocks.len_bytes())?;
     let mut buf = Vec::new();
-    let mut at = 0;
-    while let Some(start) = blocks.next_data(at)? {
-        let end = blocks.next_hole(start)?;
+    for range in ranges {
+        copy_range(blocks, range, file, &mut buf)?;
+    }
+    Ok(())
+}
+
+fn copy_range(blocks: &dyn BlockRead, range: ByteRange, file: &File, buf: &mut Vec<u8>) -> io::Result<()> {
+    let range_end = range.end().unwrap_or(u64::MAX);
+    let mut at = range.start;
+    while let Some(start) = blocks.next_data(at)?.filter(|start| *start < range_end) {
+        let end = blocks.next_hole(start)?.min(range_end);
         at = start;
         while at < end {
             let len = (end - at).min(COPIED_BYTES);
             // At most COPIED_BYTES.
             buf.resize(usize::try_from(len).unwrap_or(0), 0);
-            blocks.read_at(at, &mut buf)?;
+            blocks.read_at(at, buf)?;
             for (number, block) in (0_u64..).zip(buf.chunks(HOLE_BYTES)) {
                 if !is_zero(block) {
                     file.write_all_at(block, at + number * HOLE_BYTES as u64)?;

@@ -272,3 +272,82 @@ fn a_member_that_holds_more_than_it_says_is_not_decompressed() {
     let output = place.volbak(&["restore", archive.to_str().unwrap(), "--to-image", target.to_str().unwrap()]);
     assert!(output.status.code() == Some(1) && !target.exists());
 }
+
+/// Filesystems that the kernel reads are copied first. What cannot be copied of one leaves nothing of another as zeros.
+#[test]
+fn what_cannot_be_read_of_one_filesystem_is_no_zeros_in_another() {
+    let place = Place::new();
+    let disk = place.path("disk.img");
+    let at = place.path("");
+    let shell = format!(
+        "cd {at}; mkdir mnt; truncate -s 250M disk.img; printf 'label: gpt\\n2048,120M\\n,120M\\n' | sfdisk -q disk.img
+         for n in 1 2; do
+             truncate -s 120M p$n; mkfs.btrfs -q p$n; head -c 6000000 /dev/urandom >big$n; mount -o loop p$n mnt
+             cp big$n mnt/big; umount mnt; dd if=p$n of=disk.img bs=1M seek=$((1 + 120 * (n - 1))) conv=notrunc status=none
+         done",
+        at = at.display()
+    );
+    run("sh", &["-ec", &shell]);
+    let archive = place.back_up(&disk, &[]);
+    let index = fs::read_to_string(archive.to_str().unwrap().replace(".img.gz", ".index")).unwrap();
+    let lines = index.lines().filter(|line| line.starts_with('M')).map(|line| line.split('\t').collect::<Vec<_>>());
+    let members: Vec<(u64, u64)> =
+        lines.map(|fields| (fields[2].parse().unwrap(), fields[3].parse().unwrap())).collect();
+    let long: Vec<u64> = members.iter().filter(|(_, len)| *len > 500_000).map(|(offset, _)| *offset).collect();
+    let whole = fs::read(&archive).unwrap();
+    for (damaged, member) in [(1, long[1]), (2, long[long.len() - 2])] {
+        let mut bytes = whole.clone();
+        bytes[usize::try_from(member).unwrap() + 5000] ^= 4;
+        fs::write(&archive, bytes).unwrap();
+        let other = 3 - damaged;
+        let printed = place.volbak(&["cat", &format!("disk:p{other}/big")]);
+        assert!(printed.status.success() && printed.stdout == fs::read(place.path(&format!("big{other}"))).unwrap());
+        let printed = place.volbak(&["cat", &format!("disk:p{damaged}/big")]);
+        assert_eq!(printed.status.code(), Some(1), "{}", String::from_utf8_lossy(&printed.stderr));
+        assert!(printed.stdout.iter().all(|byte| *byte != 0) || printed.stdout.is_empty());
+        let (to, part) = (place.path(&format!("out{damaged}")), format!("p{damaged}/big"));
+        let restored = place.volbak(&["restore", "disk", "--to", to.to_str().unwrap(), "--path", &part]);
+        assert_eq!(restored.status.code(), Some(1), "{}", String::from_utf8_lossy(&restored.stderr));
+        let all = place.volbak(&["restore", "disk", "--to", to.to_str().unwrap()]);
+        assert_eq!(all.status.code(), Some(3), "{}", String::from_utf8_lossy(&all.stderr));
+        assert!(to.join(format!("p{other}/big")).exists() && !to.join(part).exists());
+        let dry = place.volbak(&["restore", "disk", "--to", to.to_str().unwrap(), "--dry-run", "--json"]);
+        let found: serde_json::Value = serde_json::from_slice(&dry.stdout).unwrap();
+        assert!(dry.status.code() == Some(3) && found["unreadable"].as_u64() > Some(0), "{found}");
+    }
+}
+
+#[test]
+fn a_disk_of_other_sectors_is_not_written_to_a_device() {
+    let place = Place::new();
+    let (disk, other) = (place.path("disk.img"), place.path("other.img"));
+    let attach = |path: &Path, sectors: &str| {
+        run("losetup", &["-f", "--show", "-b", sectors, path.to_str().unwrap()]).trim().to_owned()
+    };
+    for path in [&disk, &other] {
+        File::create(path).unwrap().set_len(32 << 20).unwrap();
+    }
+    let devices = [attach(&disk, "4096"), attach(&other, "512")];
+    run("sh", &["-ec", &format!("printf 'label: gpt\\n,16M\\n' | sfdisk -q {}", devices[0])]);
+    place.well(&["snapshot", &devices[0], "--image", "--name", "disk"]);
+    let erase = format!("--yes-erase={}", devices[1].rsplit('/').next().unwrap());
+    let refused = place.volbak(&["restore", "disk", "--to-device", &devices[1], &erase]);
+    let written = fs::read(&other).unwrap().iter().any(|byte| *byte != 0);
+    for device in &devices {
+        run("losetup", &["-d", device]);
+    }
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("counts in sectors of 4096 bytes") && !written, "{said}");
+}
+
+#[test]
+fn an_export_removes_nothing_that_a_restore_kept() {
+    let place = Place::new();
+    let disk = place.path("disk.img");
+    File::create(&disk).unwrap().set_len(4 << 20).unwrap();
+    let (to, kept) = (place.path("out.img"), place.path(".volbak-tmp.out.img.4194999"));
+    fs::write(&to, "older").unwrap();
+    fs::write(&kept, "what a restore kept").unwrap();
+    place.well(&["export", disk.to_str().unwrap(), "--to", to.to_str().unwrap(), "--overwrite"]);
+    assert_eq!(fs::read(&kept).unwrap(), b"what a restore kept");
+}

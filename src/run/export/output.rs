@@ -18,9 +18,12 @@ use crate::image::sink::Sink;
 use crate::outside::file_lock::FileLock;
 use crate::outside::{BlockRead, Cancel, FileBlocks, RunCommand};
 use crate::run::collect::tell;
-use crate::run::rebuild::target::{LeftImage, OpenTarget, Target, TargetSpec, directory_of, temporaries_of};
+use crate::run::rebuild::target::{OpenTarget, Target, TargetSpec, directory_of, temporaries_of};
 use crate::shown;
 use crate::units::{ByteLen, ByteRange};
+
+/// The mark of an export that cannot be resumed.
+const ONCE: &str = "once";
 
 /// What is read back at once: a multiple of the digest's granule.
 const COMPARED_BYTES: u64 = 1 << 20;
@@ -103,7 +106,7 @@ impl Output {
             let target = target.open_begun(file, &path, mark.as_deref())?;
             return Ok(Writing::File { target, name, replaces, resume });
         }
-        let target = target.open_marked(0, mark.as_deref())?;
+        let target = target.open_marked(0, Some(mark.as_deref().unwrap_or(ONCE)))?;
         target.file.set_len(0).map_err(io_error(format!("{name}: it cannot be made")))?;
         let locked = begun::lock(&target.file, &name);
         if matches!(locked, Err(ExportError::UnderWay(_))) {
@@ -248,9 +251,13 @@ fn look(path: &Path, bytes: u64, overwrite: bool, commands: &dyn RunCommand) -> 
 }
 
 /// Removes images under temporary names of exports to `path` that ended without removing them: their process is gone, and no
-/// process of another host holds them.
+/// process of another host holds them. Those without a mark are of restores and imports: what one kept, and what another host may be
+/// writing.
 fn remove_left(path: &Path, but: Option<&Begun>, observer: &dyn Observer) {
-    let left = temporaries_of(path).into_iter().filter(LeftImage::is_left_here).map(|left| left.path);
+    let left = temporaries_of(path)
+        .into_iter()
+        .filter(|left| left.mark.is_some() && left.is_left_here())
+        .map(|left| left.path);
     for left in left.filter(|left| but.is_none_or(|begun| begun.path != *left)) {
         if !fs::symlink_metadata(&left).is_ok_and(|metadata| metadata.is_file()) {
             continue;

@@ -17,6 +17,7 @@ use crate::run::image_backup::{OpenImage, OpenImageError};
 use crate::run::restore::select::{Base, Part, Selection};
 use crate::run::unpacked::copy_data;
 use crate::shown;
+use crate::units::{ByteRange, Extent};
 
 /// Maps of holes and long headers, beside data: a 64th of the region, and this much.
 const BESIDE_DATA_BYTES: u64 = 4 << 20;
@@ -48,8 +49,8 @@ impl OpenRegion {
 pub(super) struct Opened {
     pub(super) layout: Layout,
     pub(super) regions: Vec<OpenRegion>,
-    /// The filesystems that cannot be read here, each with the reason.
-    passed: Vec<String>,
+    /// The filesystems that cannot be read here: the directory of each, and the reason.
+    passed: Vec<(String, String)>,
     /// What is no filesystem that volbak reads, by name.
     raw: Vec<String>,
 }
@@ -72,12 +73,22 @@ impl Opened {
         let filesystems = || layout.regions.iter().filter(|region| region.handling == Handling::Files);
         // As in a backup of files.
         let has_directories = filesystems().nth(1).is_some();
-        let copy = Copied { blocks: Arc::clone(&image.blocks), path: scratch.join("image") };
         let mut regions = Vec::new();
         let mut passed = Vec::new();
-        for region in filesystems().filter(|region| only.is_none_or(|only| only == region.name)) {
+        let chosen = filesystems().filter(|region| only.is_none_or(|only| only == region.name));
+        for (number, region) in chosen.enumerate() {
+            // Of its own: what cannot be read of one filesystem leaves the others as they are.
+            let copy = Copied {
+                blocks: Arc::clone(&image.blocks),
+                extents: region.extents.clone(),
+                path: scratch.join(format!("image-{number}")),
+            };
             match open_region(region, &copy, scratch, cancel, observer) {
                 Ok(filesystem) => {
+                    for what in filesystem.complaints() {
+                        let place = shown::text(&region.name);
+                        observer.on_event(&Event::Problem(Problem::new(Severity::Warning, place, what.clone())));
+                    }
                     let size = region.size_bytes;
                     let own = size.saturating_add(size / 64).saturating_add(BESIDE_DATA_BYTES);
                     let shares = matches!(region.holds.fs.as_deref(), Some("btrfs" | "xfs"));
@@ -89,11 +100,14 @@ impl Opened {
                     });
                 }
                 Err(NotOpened::Cancelled) => return Err(ImageFilesError::Stopped),
-                Err(why) => passed.push(format!("{}: {}", shown::text(&region.name), with_causes(&why))),
+                Err(why) => {
+                    let what = format!("{}: {}", shown::text(&region.name), with_causes(&why));
+                    passed.push((if has_directories { region.name.clone() } else { String::new() }, what));
+                }
             }
         }
         if regions.is_empty() {
-            return Err(ImageFilesError::NoFiles(passed));
+            return Err(ImageFilesError::NoFiles(passed.into_iter().map(|(_, what)| what).collect()));
         }
         let is_raw = |region: &&Region| region.handling == Handling::RawImage && !region.name.starts_with("disk.");
         let names = layout.regions.iter().filter(is_raw).map(|region| shown::text(&region.name));
@@ -101,10 +115,17 @@ impl Opened {
         Ok(Self { layout, regions, passed, raw })
     }
 
-    /// Tells what the image has beside its files that are read; `severity` is that of a filesystem that cannot be read.
-    pub(super) fn tell_left_out(&self, severity: Severity, observer: &dyn Observer) {
+    /// Tells what the image has beside its files that are read. A filesystem that cannot be read is an error, if what is selected
+    /// may be in it.
+    pub(super) fn tell_left_out(&self, wanted: WantedFiles<'_>, selection: &Selection, observer: &dyn Observer) {
         let tell = |severity, what: String| observer.on_event(&Event::Problem(Problem::new(severity, "image", what)));
-        for what in &self.passed {
+        for (directory, what) in &self.passed {
+            let directory = directory.as_bytes();
+            let may_be_in_it = wanted.paths.is_empty()
+                || (self.regions.len() == 1 && !wanted.paths.iter().all(|path| self.is_in_an_open_one(path)))
+                || selection.wants(directory, true)
+                || selection.leads_to(directory);
+            let severity = if may_be_in_it { Severity::Error } else { Severity::Warning };
             tell(severity, format!("{what}; its files are left out"));
         }
         for name in &self.raw {
@@ -113,6 +134,13 @@ impl Opened {
             );
             tell(Severity::Warning, what);
         }
+    }
+
+    /// Whether a path begins with the directory of a filesystem that is open: without it, a path is looked up in the only one that is
+    /// open, and may be meant in another.
+    fn is_in_an_open_one(&self, path: &str) -> bool {
+        let first = path.split('/').find(|part| !part.is_empty() && *part != ".");
+        self.regions.iter().any(|region| region.directory.as_deref() == first)
     }
 
     /// What is wanted of it.
@@ -149,16 +177,24 @@ fn open_region(
     })
 }
 
-/// The image in a file of its own, made when it is asked for.
+/// A filesystem of the image, at its place in a file of its own, made when it is asked for.
 struct Copied {
     blocks: Arc<dyn BlockRead>,
+    extents: Vec<Extent>,
     path: PathBuf,
 }
 
 impl Copied {
+    /// Under another name until it is whole: what was not copied would read as zeros.
     fn make(&self) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
-        copy_data(&*self.blocks, &file)
+        let unfinished = self.path.with_extension("unfinished");
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let ranges = self.extents.iter().map(|extent| ByteRange::new(extent.source_offset, extent.length));
+        let copied = copy_data(&*self.blocks, ranges, &file).and_then(|()| std::fs::rename(&unfinished, &self.path));
+        if copied.is_err() {
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        copied
     }
 }
 
@@ -174,7 +210,8 @@ impl Backing for Copied {
         &self.path
     }
 
+    /// Pieces are put together from a device.
     fn is_writable(&self) -> bool {
-        true
+        self.extents.len() == 1
     }
 }

@@ -26,6 +26,19 @@ pub enum ImportError {
         /// The length of the disk.
         disk_bytes: u64,
     },
+    /// No guest would find the partitions.
+    #[error(
+        "its partition table counts in sectors of {source_bytes} bytes, and {target} has sectors of {target_bytes}: restore to an image, \
+         or to a device of the same kind; nothing was written"
+    )]
+    OtherSectors {
+        /// The target.
+        target: String,
+        /// The sector size of the table.
+        source_bytes: u64,
+        /// That of the target.
+        target_bytes: u32,
+    },
     /// It was begun and not finished: the target, with what became of it and what to do next.
     #[error("{0}")]
     Unfinished(String, #[source] CopyError),

@@ -17,12 +17,19 @@ impl PreviousError {
         match self {
             Self::Damaged(_) | Self::Bad(_) | Self::AllBad(_) | Self::ReadManifest { .. } | Self::Manifest(_) => true,
             Self::Unusable { why, .. } => match why {
-                UnusableError::Open(error) => !matches!(error, OpenError::Encrypted { .. }),
+                // What is cold, or does not answer now, is no damage.
+                UnusableError::Open(error) => match error {
+                    OpenError::Missing(_) | OpenError::NotAFile { .. } => true,
+                    OpenError::Io { source, .. } => source.kind() == io::ErrorKind::InvalidData,
+                    OpenError::Encrypted { .. } => false,
+                },
                 UnusableError::ArchiveLength { .. }
                 | UnusableError::Overwritten
                 | UnusableError::IndexLength { .. }
-                | UnusableError::Index(_)
-                | UnusableError::ImageIndex(_) => true,
+                | UnusableError::Index(
+                    ParentError::Index(_) | ParentError::OtherIndex { .. } | ParentError::OtherArchive,
+                )
+                | UnusableError::ImageIndex(ImageParentError::Changed | ImageParentError::Index(_)) => true,
                 _ => false,
             },
             Self::Find(_) | Self::ImageInObjectStore | Self::Elsewhere(_) => false,

@@ -76,7 +76,9 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
         let how = (options.threads, &options.cancel);
         let taken = ImageFiles::take(files, wanted, &std::env::temp_dir(), how, observer);
         let taken = taken.map_err(|error| RestoreError::ImageFiles(error.into()))?;
-        return dry_run(taken.backup(), options, observer);
+        let mut found = dry_run(taken.backup(), options, observer)?;
+        found.unreadable += taken.errors();
+        return Ok(found);
     }
     let (part, base) = wanted_part(files, options)?;
     let selection = Arc::new(Selection::from(&base, &options.paths)?.within(&part));

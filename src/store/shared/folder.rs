@@ -89,7 +89,7 @@ impl SharedFolder {
                 Some(found) => format!("it has {found} bytes, and {name} needs {end} of it"),
                 None => format!("it is missing, and {name} needs it"),
             };
-            return Err(failed(segments_path.join(segment), io::Error::other(what)));
+            return Err(failed(segments_path.join(segment), io::Error::new(io::ErrorKind::InvalidData, what)));
         }
         Ok((recipe, segments))
     }

@@ -5,6 +5,7 @@ mod boot;
 mod hibernation;
 mod log;
 mod record;
+mod shadow;
 mod table;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ const FLAG_DIRTY: u16 = 0x1;
 pub(super) fn map(blocks: &Arc<dyn BlockRead>, cancel: &Cancel) -> Result<UsedMap, Whole> {
     let blocks = blocks.as_ref();
     let boot = Boot::read(blocks)?;
+    shadow::check(blocks)?;
     let table = Table::open(blocks, &boot)?;
     let len = blocks.len_bytes();
     let mut runs = RunSet::new(len);

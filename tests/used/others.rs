@@ -144,6 +144,38 @@ fn ntfs_on_which_windows_is_hibernated_is_whole() {
 }
 
 /// The copy of the boot sector at the end is another volume's, or is missing.
+/// Windows reads what a shadow copy has not copied from the volume, also where a file was deleted since.
+#[test]
+fn ntfs_with_shadow_copies_is_whole() {
+    let work = Work::new();
+    let image = ntfs(&work, &[]);
+    let id = [0x6b, 0x87, 0x08, 0x38, 0x76, 0xc1, 0x48, 0x4e, 0xb7, 0xae, 0x04, 0x04, 0x6e, 0x6c, 0xc7, 0x52];
+    let catalog: u64 = 4 << 20;
+    let write = |at: u64, bytes: &[u8]| {
+        let file = std::fs::File::options().write(true).open(&image).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+    };
+    let whole = || map_of(&image).whole_because().map(|whole| whole.because.clone());
+    // A header without a catalog, and a catalog of which nothing is used: the last shadow copy was deleted.
+    write(0x1e00, &[&id[..], &[0; 496]].concat());
+    assert_eq!(whole(), None);
+    write(0x1e00 + 48, &catalog.to_le_bytes());
+    assert!(whole().unwrap().contains("makes no sense"));
+    write(catalog, &[&id[..], &[0; 16384 - 16]].concat());
+    write(catalog + 128, &[1]);
+    assert_eq!(whole(), None);
+    for kind in [2, 3] {
+        write(catalog + 5 * 128, &[kind]);
+        assert!(whole().unwrap().contains("shadow copies"), "{kind}");
+    }
+    // A catalog that leads to itself, behind the end, and nowhere.
+    write(catalog + 5 * 128, &[0]);
+    for next in [catalog, u64::MAX, 1 << 40] {
+        write(catalog + 40, &next.to_le_bytes());
+        assert!(whole().unwrap().contains("makes no sense"), "{next}");
+    }
+}
+
 #[test]
 fn ntfs_whose_boot_sectors_contradict_each_other_is_whole() {
     let work = Work::new();

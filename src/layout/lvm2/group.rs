@@ -80,6 +80,9 @@ pub enum SegmentKind {
         segment_type: String,
         /// `cow_store` or `merging_store` of a snapshot: the volume with its exceptions.
         cow_store: Option<String>,
+        /// `origin` of a snapshot, also of one that is merged, or `external_origin` of a thin volume: it is read where the snapshot
+        /// has nothing of its own, also where the origin's filesystem has freed it.
+        origin: Option<String>,
         /// All names in arrays of the segment.
         names: Vec<String>,
     },
@@ -165,6 +168,14 @@ impl VolumeGroup {
             SegmentKind::Striped { .. } => None,
         })
     }
+
+    /// The names of volumes that snapshots read.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        self.logical_volumes.iter().flat_map(|volume| &volume.segments).filter_map(|segment| match &segment.kind {
+            SegmentKind::Other { origin, .. } => origin.as_deref(),
+            SegmentKind::Striped { .. } => None,
+        })
+    }
 }
 
 impl LogicalVolume {
@@ -219,6 +230,7 @@ fn segment(section: &Section) -> Result<Segment, MetadataError> {
         other => SegmentKind::Other {
             segment_type: name_of(other)?,
             cow_store: section.text("cow_store").or_else(|| section.text("merging_store")).map(name_of).transpose()?,
+            origin: section.text("origin").or_else(|| section.text("external_origin")).map(name_of).transpose()?,
             names: section
                 .entries
                 .iter()
@@ -294,6 +306,7 @@ version = 1
         let SegmentKind::Striped { stripes, .. } = &lv01.segments[1].kind else { panic!("striped") };
         assert_eq!(stripes, &[("pv0".to_owned(), 30)]);
         assert_eq!(group.cow_stores().collect::<Vec<_>>(), ["snap"]);
+        assert_eq!(group.origins().collect::<Vec<_>>(), ["lv02"]);
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub enum MapError {
     /// It holds the exceptions of a thick snapshot.
     #[error("it holds a snapshot's exceptions")]
     CowStore,
+    /// A snapshot needs what its filesystem has freed since.
+    #[error("it is the origin of a snapshot, which needs its free blocks, too")]
+    Origin,
     /// A segment does not start where the previous one ends.
     #[error("its segments do not follow one another")]
     NotConsecutive,

@@ -102,6 +102,7 @@ impl Look<'_> {
             .collect();
         let placed = place(group, |uuid| areas.get(uuid).map(|(_, extents)| extents.as_slice()));
         let cow_stores: HashSet<&str> = group.cow_stores().collect();
+        let origins: HashSet<&str> = group.origins().collect();
         let indexes: HashMap<&str, usize> = group
             .physical_volumes
             .iter()
@@ -127,10 +128,11 @@ impl Look<'_> {
                 Ok(extents) if volume.is_visible => {
                     let name = format!("{}.{name}", self.drafts[parent].region.name);
                     let lv = NestedLv { vg: group.name.clone(), lv: volume.name.clone() };
-                    if self.add_child(parent, &name, Some(lv), extents) {
+                    let is_added = self.add_child(parent, &name, Some(lv), extents);
+                    if is_added && !origins.contains(volume.name.as_str()) {
                         continue;
                     }
-                    None
+                    is_added.then_some(MapError::Origin)
                 }
                 // A hidden volume is part of a visible one, which is reported.
                 Ok(_) => None,

@@ -245,8 +245,18 @@ fn groups_that_are_kept_raw(lab: &mut Lab) {
         quiet mkfs.ext4 -q /dev/vg/orig; quiet lvcreate -s -n snap -L 16M vg/orig"#,
         "/run/mnt/d",
         &["disk raw LVM2_member", "disk.vg-orig files ext4"],
-        &["W disk.vg-snap it is of type snapshot"],
+        &["W disk.vg-orig it is the origin of a snapshot", "W disk.vg-snap it is of type snapshot"],
         &[("disk.vg-orig", "/dev/vg/orig")],
+    );
+    // What the origin has freed since is read through the snapshot, wherever its exceptions lie.
+    lab.case(
+        "lvm-snapshot-on-another-volume",
+        r#"gpt d 'size=64M\nsize=64M\n'; a=$(part d 1 64); b=$(part d 65 64); lvms "pvcreate $a $b" "vgcreate vg $a $b" "lvcreate -n orig -L 32M vg $a"
+        quiet mkfs.ext4 -q /dev/vg/orig; quiet lvcreate -s -n snap -L 16M vg/orig $b"#,
+        "/run/mnt/d",
+        &["p1 raw LVM2_member", "p1.vg-orig files ext4", "p2 raw LVM2_member"],
+        &["W p1.vg-orig it is the origin of a snapshot", "W p2.vg-snap it is of type snapshot"],
+        &[("p1.vg-orig", "/dev/vg/orig")],
     );
     lab.case(
         "lvm-raid1-and-another-disk",

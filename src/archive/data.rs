@@ -21,8 +21,10 @@ const ROW_BLOCKS: u32 = 16;
 const FIRST_STEP_BYTES: u64 = 64 << 10;
 /// up to this distance.
 const LAST_STEP_BYTES: u64 = 64 << 20;
-/// After this many failures the rest of a file is skipped.
-const MAX_FAILURES: u32 = 1024;
+/// After this many failures the rest of a stretch is skipped.
+const MAX_FAILURES: u64 = 1024;
+/// The length of a stretch: an image of a volume of terabytes is not lost behind its first bad area.
+const STRETCH_BYTES: u64 = 16 << 30;
 /// The maximum number of ranges to list individually.
 const MAX_NAMED: usize = 12;
 
@@ -32,7 +34,9 @@ pub(super) struct DataOutcome {
     /// SHA-256 of the stored data.
     pub(super) digest: Sha256,
     /// Failed reads.
-    failures: u32,
+    failures: u64,
+    /// Whether something was skipped after so many of them.
+    has_given_up: bool,
     /// Of these, consecutive bad blocks up to the current position.
     row: u32,
     /// Bytes before this offset are not tried.
@@ -94,7 +98,7 @@ impl DataOutcome {
     pub(super) fn complaints(&self, size: u64) -> Vec<String> {
         let mut complaints = Vec::new();
         if let Some(error) = self.first_error.as_ref().filter(|_| self.unread.places > 0) {
-            let rest = if self.is_given_up() { "; after so many failures the rest was not tried" } else { "" };
+            let rest = if self.has_given_up { "; after so many failures more was not tried" } else { "" };
             let Unread { places, bytes, .. } = &self.unread;
             let places = counted(*places, "place", "places");
             complaints.push(format!(
@@ -118,8 +122,9 @@ impl DataOutcome {
         Some(format!("{again}: {error}"))
     }
 
-    fn is_given_up(&self) -> bool {
-        self.failures >= MAX_FAILURES
+    /// Whether the stretch of this byte is not tried any more.
+    fn is_given_up(&self, at: u64) -> bool {
+        self.failures >= MAX_FAILURES.saturating_mul(1 + at / STRETCH_BYTES)
     }
 
     fn failed(&mut self, error: io::Error) {
@@ -139,7 +144,8 @@ pub(super) fn read_or_zero(content: &dyn FileContent, offset: u64, buf: &mut [u8
             buf[done..].fill(0);
             return;
         }
-        let skipped = if outcome.is_given_up() {
+        let skipped = if outcome.is_given_up(at) {
+            outcome.has_given_up = true;
             left
         } else {
             usize::try_from(outcome.skip_to.saturating_sub(at)).map_or(left, |skipped| skipped.min(left))
@@ -168,7 +174,7 @@ pub(super) fn read_or_zero(content: &dyn FileContent, offset: u64, buf: &mut [u8
 /// Reads a partly unreadable range block by block; returns how far it got.
 fn read_blockwise(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcome: &mut DataOutcome) -> usize {
     let mut done = 0;
-    while done < buf.len() && !outcome.is_given_up() {
+    while done < buf.len() && !outcome.is_given_up(offset + done as u64) {
         let at = offset + done as u64;
         // To the next multiple of the block size, where the medium's blocks start.
         let to_border = usize::try_from(BLOCK_BYTES - at % BLOCK_BYTES).unwrap_or(usize::MAX);
@@ -203,7 +209,7 @@ fn end_of_row(content: &dyn FileContent, from: u64, outcome: &mut DataOutcome) -
     let mut bad_to = from;
     let mut step = FIRST_STEP_BYTES;
     let mut good = loop {
-        if outcome.is_given_up() {
+        if outcome.is_given_up(bad_to) {
             return bad_to;
         }
         let at = aligned(bad_to.saturating_add(step));
@@ -213,7 +219,7 @@ fn end_of_row(content: &dyn FileContent, from: u64, outcome: &mut DataOutcome) -
         bad_to = at.saturating_add(BLOCK_BYTES);
         step = (4 * step).min(LAST_STEP_BYTES);
     };
-    while bad_to < good && !outcome.is_given_up() {
+    while bad_to < good && !outcome.is_given_up(bad_to) {
         let middle = aligned(bad_to + (good - bad_to) / 2).max(bad_to);
         if can_be_read(content, middle, outcome) {
             good = middle;
@@ -244,7 +250,7 @@ fn can_be_read(content: &dyn FileContent, at: u64, outcome: &mut DataOutcome) ->
 mod tests {
     use std::io;
 
-    use super::{DataOutcome, MAX_FAILURES, read_or_zero};
+    use super::{DataOutcome, MAX_FAILURES, STRETCH_BYTES, read_or_zero};
     use crate::entry::FileContent;
     use crate::units::ByteRange;
 
@@ -335,13 +341,27 @@ mod tests {
     #[test]
     fn failures_have_a_limit() {
         let (data, outcome) = read(&Failing { len: 40_000_000, bad: |block| block % 2 == 1 }, 40_000_000);
-        assert!(outcome.failures <= MAX_FAILURES && outcome.is_given_up());
+        assert!(outcome.failures <= MAX_FAILURES && outcome.has_given_up);
         let zeros = zero_blocks(&data);
         assert!(data[..4096].iter().all(|byte| *byte == 1) && zeros.len() > 9000);
         let ones: u64 = data.iter().map(|byte| u64::from(*byte)).sum();
         assert_eq!(outcome.unread.bytes, 40_000_000 - ones);
         let complaint = &outcome.complaints(40_000_000)[0];
-        assert!(complaint.contains("the rest was not tried") && complaint.contains(", …)"), "{complaint}");
+        assert!(complaint.contains("more was not tried") && complaint.contains(", …)"), "{complaint}");
+    }
+
+    #[test]
+    fn what_lies_far_behind_a_bad_area_is_read() {
+        let content = Failing { len: 4 * STRETCH_BYTES, bad: |block| block < 20_000 && block % 2 == 1 };
+        let mut outcome = DataOutcome::default();
+        let mut data = vec![9; 1 << 20];
+        for (at, is_read) in [(0, false), (100 << 20, false), (STRETCH_BYTES, true), (3 * STRETCH_BYTES, true)] {
+            for step in 0..40 {
+                read_or_zero(&content, at + (step << 20), &mut data, &mut outcome);
+            }
+            assert_eq!(data.iter().all(|byte| *byte == 1), is_read, "{at}");
+        }
+        assert!(outcome.failures <= MAX_FAILURES && outcome.has_given_up);
     }
 
     #[test]
